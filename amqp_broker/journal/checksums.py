@@ -22,6 +22,7 @@ CHECKED_BYTES_MIN = 65_536
 _POLYNOMIAL = 0xEDB88320  # CRC-32's, the highest power at the lowest bit, as everywhere here
 _ONE = 1 << 31
 _X_TO_THE_8 = 1 << 23
+_SIZE_BITS_MAX = 48
 
 
 class CheckedPart:
@@ -69,7 +70,7 @@ def checked(parts: Iterable[Piece], start: int, stride_bytes: int) -> Iterator[P
 
 def crc_behind(crc: int, piece: Piece) -> int:
     """The CRC of bytes, given theirs (0 when there are none), and of a piece behind them."""
-    return combined(crc, piece) if isinstance(piece, CheckedPart) else crc32(piece, crc)
+    return combined(crc, piece.crc, len(piece)) if isinstance(piece, CheckedPart) else crc32(piece, crc)
 
 
 def data_of(piece: Piece) -> bytes | memoryview:
@@ -77,25 +78,24 @@ def data_of(piece: Piece) -> bytes | memoryview:
     return piece.data if isinstance(piece, CheckedPart) else piece
 
 
-def combined(crc: int, part: CheckedPart) -> int:
-    """The CRC of bytes and of a part behind them.
+def combined(crc: int, crc_behind: int, bytes_behind: int) -> int:
+    """The CRC of bytes and of what follows.
 
     Args:
         crc: of the bytes before it; 0 when there are none.
-        part: what follows.
+        crc_behind: of what follows.
+        bytes_behind: how many these are.
     """
-    return _product(_shift(len(part)), crc) ^ part.crc if crc else part.crc
+    return _product(_shift(bytes_behind), crc) ^ crc_behind if crc else crc_behind
 
 
 @lru_cache(maxsize=256)
 def _shift(size_bytes: int) -> int:
     """x to the power of so many bytes' bits."""
-    result, square = _ONE, _X_TO_THE_8
-    while size_bytes:
-        if size_bytes & 1:
-            result = _product(square, result)
-        square = _product(square, square)
-        size_bytes >>= 1
+    result = _ONE
+    for bit in range(size_bytes.bit_length()):
+        if size_bytes >> bit & 1:
+            result = _product(_POWERS[bit], result)
     return result
 
 
@@ -109,3 +109,13 @@ def _product(left: int, right: int) -> int:
         bit >>= 1
         right = (right >> 1) ^ (_POLYNOMIAL if right & 1 else 0)
     return product
+
+
+def _powers() -> Iterator[int]:
+    power = _X_TO_THE_8
+    for _ in range(_SIZE_BITS_MAX):
+        yield power
+        power = _product(power, power)
+
+
+_POWERS = tuple(_powers())  # of x, to that of 8 and each twice the one before

@@ -29,7 +29,7 @@ from amqp_broker.journal.stretches import FileStretch
 
 SLICE_BYTES = BLOCK_BYTES_MAX
 VIEWED_BYTES = 8 * BLOCK_BYTES_MAX
-PROBE_BYTES = 65_536  # the system reads about as much ahead, and gives it up together
+PROBE_BYTES = 131_072  # the system reads about as much ahead, and gives it up together
 
 
 class EncodedRecord(NamedTuple):
@@ -150,31 +150,43 @@ def _view_near(
     return payloads
 
 
-def lying_near(segment: Segment, reference: int, head_bytes: int) -> LyingRecord | None:
-    """A record that may stay where it lies; None where it is cut by the headers of blocks, or is not at hand.
+def lying_near(
+    segment: Segment, references: Sequence[int], first: int, head_bytes: int, rest_bytes_min: int
+) -> list[LyingRecord]:
+    """Some records, as long as each lies in this segment and may stay there.
 
-    It is probed whether it is in the system's memory: where its beginning is, its end, and a byte here and there, the
-    rest most likely is. Who sends it would wait for the disk otherwise.
+    It is probed whether they are in the system's memory: where the beginning of one is, its end, and a byte here and
+    there, the rest most likely is. Who sends it would wait for the disk otherwise.
 
-    Raises:
-        JournalDamaged: there is another record than there should be.
+    Args:
+        references: which.
+        first: the position in them to begin at.
+        head_bytes: as many of each payload are read.
+        rest_bytes_min: what has fewer behind those is none of them; nor is what the headers of blocks cut, or what is
+            another record than there should be.
     """
-    index = segment.index_of(reference)
-    if index < 0 or segment.flags[index] == DEAD:
-        return None
-    start, size = segment.extent(index)
-    if not RECORD_HEADER_BYTES + head_bytes < size <= BLOCK_BYTES_MAX:
-        return None
-    head = segment.file.read_now(start, RECORD_HEADER_BYTES + head_bytes)
-    if head is None:
-        return None
-    rest_bytes = record_size(head, 0) - len(head)
-    if not 0 < rest_bytes <= size - len(head) or not has_claim(head, 0, reference):
-        raise JournalDamaged(segment.full_name, start, "there is another record than there should be")
-    if not _is_at_hand(segment.file, start + len(head), rest_bytes):
-        return None
-    rest = segment.file.stretch(start + len(head), rest_bytes)
-    return None if rest is None else LyingRecord(memoryview(head)[RECORD_HEADER_BYTES:], rest)
+    file, head_bytes = segment.file, RECORD_HEADER_BYTES + head_bytes
+    lying: list[LyingRecord] = []
+    for reference in islice(references, first, None):
+        index = segment.index_of(reference)
+        if index < 0 or segment.flags[index] == DEAD:
+            break
+        start, size = segment.extent(index)
+        if not head_bytes + rest_bytes_min <= size <= BLOCK_BYTES_MAX:
+            break
+        head = file.read_now(start, head_bytes)
+        if head is None:
+            break
+        rest_bytes = record_size(head, 0) - head_bytes
+        if not rest_bytes_min <= rest_bytes <= size - head_bytes or not has_claim(head, 0, reference):
+            break
+        if not _is_at_hand(file, start + head_bytes, rest_bytes):
+            break
+        rest = file.stretch(start + head_bytes, rest_bytes)
+        if rest is None:
+            break
+        lying.append(LyingRecord(memoryview(head)[RECORD_HEADER_BYTES:], rest))
+    return lying
 
 
 def _is_at_hand(file: File, offset: int, size: int) -> bool:

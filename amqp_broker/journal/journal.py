@@ -304,13 +304,17 @@ class SegmentJournal:
             payloads.extend(near)
         return payloads
 
-    def lying_now(self, reference: int, head_bytes: int) -> LyingRecord | None:
-        segment = self._index.find(reference)
-        if segment is None:
-            return None
-        with suppress(JournalDamaged):  # whoever waits for the disk is told
-            return lying_near(segment, reference, head_bytes)
-        return None
+    def lying_now(self, references: Sequence[int], head_bytes: int, rest_bytes_min: int) -> list[LyingRecord]:
+        lying: list[LyingRecord] = []
+        while len(lying) < len(references):
+            segment = self._index.find(references[len(lying)])
+            near = (
+                lying_near(segment, references, len(lying), head_bytes, rest_bytes_min) if segment is not None else []
+            )
+            if not near:
+                break
+            lying.extend(near)
+        return lying
 
     # --- free space ------------------------------------------------------------------------------------------------
 

@@ -162,15 +162,16 @@ class Journal(Protocol):
     def view_now(self, references: Sequence[int], unchecked_bytes_min: int) -> list[Part]:
         """`view_many` for the owner's thread, which waits for no disk: the first ones, as far as they are at hand."""
 
-    def lying_now(self, reference: int, head_bytes: int) -> LyingRecord | None:
-        """The same for one record that is sent from where it lies, with a checksum of its own, for none is compared.
+    def lying_now(self, references: Sequence[int], head_bytes: int, rest_bytes_min: int) -> list[LyingRecord]:
+        """The same for records that are sent from where they lie, with a checksum of their own, for none is compared.
 
         Args:
-            reference: of a live record.
-            head_bytes: how much of its payload is read; the record has more.
+            references: of live records.
+            head_bytes: how much of their payloads is read.
+            rest_bytes_min: how much more each of them has at least.
 
         Returns:
-            None where it is not at hand, or is no such record.
+            The first ones, as far as they are at hand, and are such records.
         """
 
     # --- group commit ----------------------------------------------------------------------------------------------

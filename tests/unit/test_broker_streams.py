@@ -310,7 +310,7 @@ def test_times() -> None:
 def test_who_begins_at_a_time_gets_what_came_behind_a_pause() -> None:
     log = StreamLog(has_journal=True)
     for reference, (records, wall_ms) in enumerate([(63, 0), (1, 100), (63, 199), (1, 299), (1, 400)], 1):
-        log.append_stored_block(reference, 1, records, wall_ms)  # fewer than 64 are not worth a chunk
+        log.append_stored_block(reference, 1, (1, records), wall_ms)  # fewer than 64 are not worth a chunk
     assert [log.offset_at(wall_ms) for wall_ms in (1, 199, 200, 299, 400, 401)] == [0, 0, 127, 127, 127, 129]
 
 

@@ -413,12 +413,12 @@ def test_a_record_that_is_not_in_memory_as_a_whole_does_not_go_out_as_it_lies(fi
     journal, _ = opened(files, 1_000_000)
     reference = journal.put(1, b"r" * 200_000)
     commit(journal)
-    assert journal.lying_now(reference, 10) is not None
+    assert len(journal.lying_now([reference], 10, 100)) == 1
     segment = journal._index.find(reference)
     assert segment is not None
     start, _ = segment.extent(segment.index_of(reference))
     segment.file = cast(File, Lacking(segment.file, start + first, size))
-    assert journal.lying_now(reference, 10) is None
+    assert journal.lying_now([reference], 10, 100) == []
 
 
 def test_only_the_content_of_a_large_view_is_not_compared() -> None:

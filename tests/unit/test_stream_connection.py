@@ -543,7 +543,7 @@ def test_large_blocks_go_out_as_they_lie_on_the_disk(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(stream_log, "LATEST_ENTRIES_MAX", 1)
     broker = DiskBroker()
     client = client_with_stream(broker)
-    sizes = [100_000, 10, 20, 70_000, 30, 230_000, 300_000, 1]
+    sizes = [100_000, 10, 20, 70_000, 20_000, 30, 230_000, 300_000, 1]
     for number, size in enumerate(sizes):
         client.publish(1, {number: bytes((number,)) * size})
     assert len(client.confirmed(len(sizes))) == len(sizes)
@@ -560,7 +560,7 @@ def test_large_blocks_go_out_as_they_lie_on_the_disk(monkeypatch: pytest.MonkeyP
             entries += chunk.entries
             counts.append(chunk.entry_count)
         assert entries == [bytes((number,)) * size for number, size in enumerate(sizes)]
-        assert counts == [1, 2, 1, 1, 1, 1, 1], "what is a chunk is not copied into another one"
+        assert counts == [1, 2, 1, 2, 1, 1, 1], "what is a chunk is not copied into another one"
         assert (reader.stretches > 0) == are_at_hand
         channel = broker.client().channel()
         channel.qos(100)
@@ -569,10 +569,28 @@ def test_large_blocks_go_out_as_they_lie_on_the_disk(monkeypatch: pytest.MonkeyP
         broker = broker.restarted()
 
 
+def test_sub_batches_go_out_as_they_lie_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_log, "LATEST_ENTRIES_MAX", 1)
+    broker = DiskBroker()
+    client = client_with_stream(broker)
+    batch = sub_batch([data_section(bytes(20_000)), data_section(b"2")])
+    client.publish_batches(1, {1: batch, 2: batch})
+    client.publish_batches(1, {3: batch})
+    client.publish(1, messages(4))
+    client.confirmed(4)
+    for _ in range(2):
+        broker.files.are_at_hand = True
+        reader = StreamClient(broker)
+        reader.subscribe(1, "s")
+        chunk = reader.chunk()
+        assert (chunk.entry_count, chunk.record_count, reader.stretches) == (3, 6, 2)
+        broker = broker.restarted()
+
+
 @pytest.mark.parametrize("are_at_hand", [False, True])
 @pytest.mark.parametrize(
     ("size_bytes", "place"),
-    [(65_500, 500), (70_000, -20), (70_000, -21)],
+    [(16_000, 500), (70_000, -20), (70_000, -21)],
     ids=["an entry that becomes a part of a chunk", "the count of entries", "what stands before a block"],
 )
 def test_what_no_checksum_of_a_block_tells_is_checked_before_it_goes_out(

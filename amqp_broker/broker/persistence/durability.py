@@ -310,9 +310,10 @@ class Durability:
         """The first of some records, as far as they are at hand: ``Journal.view_now``."""
         return self._journal.view_now(references, unchecked_bytes_min) if self._journal is not None else []
 
-    def lying_now(self, reference: int, head_bytes: int) -> LyingRecord | None:
-        """A record that may stay where it lies: ``Journal.lying_now``."""
-        return self._journal.lying_now(reference, head_bytes) if self._journal is not None else None
+    def lying_now(self, references: Sequence[int], head_bytes: int, rest_bytes_min: int) -> list[LyingRecord]:
+        """The first of some records, as far as they may stay where they lie: ``Journal.lying_now``."""
+        journal = self._journal
+        return journal.lying_now(references, head_bytes, rest_bytes_min) if journal is not None else []
 
     def keep_holder(self, holder: StoredQueue, virtual_host: str, exchange: str) -> None:
         """An exchange holds a message back for the first time: a record that those of the messages refer to."""

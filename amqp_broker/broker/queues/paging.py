@@ -94,9 +94,9 @@ class Paging:
         """The first of some records, as far as they are in the system's memory (``Journal.view_now``)."""
         return self._durability.view_now(references, unchecked_bytes_min)
 
-    def lying_now(self, reference: int, head_bytes: int) -> LyingRecord | None:
-        """A record that may stay where it lies (``Journal.lying_now``)."""
-        return self._durability.lying_now(reference, head_bytes)
+    def lying_now(self, references: Sequence[int], head_bytes: int, rest_bytes_min: int) -> list[LyingRecord]:
+        """The first of some records, as far as they may stay where they lie (``Journal.lying_now``)."""
+        return self._durability.lying_now(references, head_bytes, rest_bytes_min)
 
     def read_ahead(self, queue: StoredQueue, ready: ReadyMessages) -> None:
         """Have the next chunk of a queue's ready messages read if their head runs low."""

@@ -22,7 +22,7 @@ from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.broker.queues.expiry import HeadTimer
 from amqp_broker.broker.queues.ready import Stretch
 from amqp_broker.broker.queues.returning import Returning
-from amqp_broker.broker.queues.stream_block import StreamBlock, block_address, records_of
+from amqp_broker.broker.queues.stream_block import StreamBlock, block_address, counts_of
 from amqp_broker.broker.queues.stream_chunks import ChunkDeliveries, ChunkReader
 from amqp_broker.broker.queues.stream_groups import StreamGroup
 from amqp_broker.broker.queues.stream_headers import OffsetHeaders
@@ -250,7 +250,7 @@ class StreamQueue(Queue):
         self._log.append_stored(reference, body_bytes, wall_ms)
 
     def restore_block(self, reference: int, body: bytes, wall_ms: int) -> None:
-        self._log.append_stored_block(reference, len(body), records_of(body), wall_ms)
+        self._log.append_stored_block(reference, len(body), counts_of(body), wall_ms)
 
     def restore_state(self, state: Table) -> bool:
         """Take over which offset the first entry has, be it back already or not: before anything is dropped again."""

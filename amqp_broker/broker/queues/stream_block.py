@@ -16,11 +16,10 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from amqp_broker.broker.message import Address, Message, digest_of
 from amqp_broker.journal.checksums import CHECKED_BYTES_MIN, CheckedPart, Piece
-from amqp_broker.journal.stretches import SMALL_BYTES, FileStretch, Sendable
 from amqp_broker.wire.content import Properties, encode_content_header
 from amqp_broker.wire.hot import encode_address
 
@@ -28,8 +27,10 @@ if TYPE_CHECKING:
     from amqp_broker.broker.ports import EntryForms
     from amqp_broker.broker.queues.stream_start import StreamFilter
 
-_FIELDS: Final = struct.Struct(">IIII")
-FIELDS_BYTES: Final = _FIELDS.size
+BlockCounts: TypeAlias = tuple[int, int]  # of entries, and of records
+
+FIELDS: Final = struct.Struct(">IIII")
+FIELDS_BYTES: Final = FIELDS.size
 _LENGTH: Final = struct.Struct(">I")
 _VALUE_LENGTH: Final = struct.Struct(">H")
 _SUB_BATCH: Final = struct.Struct(">BHII")  # compression, records, bytes when it is opened, bytes
@@ -45,14 +46,6 @@ OPENED_BYTES_MAX: Final = 67_108_864  # of a sub-batch; what says that it has mo
 BLOCK_HEADER: Final = encode_content_header(0, Properties(content_type="application/x-amqp-broker-stream-block"))
 
 
-def has_counts(content: memoryview, records: int) -> bool:
-    """Whether a block says that it has so many records, each an entry of its own."""
-    if len(content) < _FIELDS.size:
-        return False
-    fields = _FIELDS.unpack_from(content)
-    return bool(fields[0] == records == fields[1])
-
-
 class StreamBlock(Message):
     """A block, as an entry of the stream; its position is the offset of its first record.
 
@@ -60,19 +53,15 @@ class StreamBlock(Message):
         address: the stream's.
         body: all of it; empty where it lies elsewhere.
         content: all of it, where it lies.
-        rest: what stands behind that, where it was not read.
     """
 
-    __slots__ = ("_rest", "checksum", "content", "data_start", "entries", "filter_bytes", "records")
+    __slots__ = ("checksum", "content", "data_start", "entries", "filter_bytes", "records")
 
-    def __init__(
-        self, address: Address, body: bytes, content: memoryview | None = None, rest: FileStretch | None = None
-    ) -> None:
+    def __init__(self, address: Address, body: bytes, content: memoryview | None = None) -> None:
         super().__init__(address, BLOCK_HEADER, body, True, 0)
         self.content = memoryview(body) if content is None else content
-        self._rest = rest
-        self.entries, self.records, self.filter_bytes, self.checksum = _FIELDS.unpack_from(self.content)
-        self.data_start: int = _FIELDS.size + self.filter_bytes
+        self.entries, self.records, self.filter_bytes, self.checksum = FIELDS.unpack_from(self.content)
+        self.data_start: int = FIELDS.size + self.filter_bytes
 
     @property
     def end_offset(self) -> int:
@@ -80,11 +69,8 @@ class StreamBlock(Message):
         return self.position + int(self.records)
 
     @property
-    def data(self) -> Sendable:
+    def data(self) -> memoryview:
         """The entries, as a client gets them."""
-        if self._rest is not None:  # content are the fields
-            rest = self._rest.behind(self.filter_bytes)
-            return rest.read() if len(rest) < SMALL_BYTES else rest
         return self.content[self.data_start :]
 
     def parts_to_write(self) -> Sequence[Piece]:
@@ -97,7 +83,7 @@ class StreamBlock(Message):
     @property
     def size_bytes(self) -> int:
         """How large it is on the disk, about."""
-        return len(self.content) + (0 if self._rest is None else len(self._rest))
+        return len(self.content)
 
     def matches(self, wanted: StreamFilter) -> bool:
         """Whether any of the entries is wanted."""
@@ -107,7 +93,7 @@ class StreamBlock(Message):
 
     def filter_values(self) -> Iterator[str | None]:
         """The filter value of each entry; nothing where none has any."""
-        content, offset = self.content, _FIELDS.size
+        content, offset = self.content, FIELDS.size
         while offset < self.data_start:
             (length,) = _VALUE_LENGTH.unpack_from(content, offset)
             offset += _VALUE_LENGTH.size
@@ -182,12 +168,13 @@ def block_body(records: int, filter_values: bytes, entries: Sequence[bytes | mem
     checksum = 0
     for part in data:
         checksum = zlib.crc32(part, checksum)
-    return b"".join((_FIELDS.pack(len(entries), records, len(filter_values), checksum), filter_values, *data))
+    return b"".join((FIELDS.pack(len(entries), records, len(filter_values), checksum), filter_values, *data))
 
 
-def records_of(body: bytes) -> int:
-    """How many offsets a block takes."""
-    return int(_LENGTH.unpack_from(body, _LENGTH.size)[0])
+def counts_of(body: bytes | memoryview) -> BlockCounts:
+    """How many entries a block says that it has, and how many records: as many offsets."""
+    entries, records, _, _ = FIELDS.unpack_from(body)
+    return entries, records
 
 
 def block_address(stream: str) -> Address:

@@ -16,14 +16,22 @@ from typing import TYPE_CHECKING, Final
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.persistence.message_records import ONE_QUEUE_AND_TIMES_BYTES, decode_message, part_before_body
 from amqp_broker.broker.queues.consumers import Consumer, Deliveries
-from amqp_broker.broker.queues.stream_block import BLOCK_HEADER, FIELDS_BYTES, StreamBlock, block_address, has_counts
+from amqp_broker.broker.queues.stream_block import (
+    BLOCK_HEADER,
+    FIELDS,
+    FIELDS_BYTES,
+    StreamBlock,
+    block_address,
+    counts_of,
+)
 from amqp_broker.broker.queues.stream_log import CHUNK_ENTRIES_MAX as READ_ENTRIES_MAX
 from amqp_broker.broker.queues.stream_log import Extent, StreamLog
 from amqp_broker.broker.queues.stream_reader import EntriesRead, EntryReader
 from amqp_broker.broker.queues.stream_start import StreamFilter
 from amqp_broker.compilation import mypyc_attr
+from amqp_broker.journal.checksums import combined
 from amqp_broker.journal.records import PAYLOAD_BYTES_MAX, Part
-from amqp_broker.journal.stretches import FileStretch, Sendable
+from amqp_broker.journal.stretches import Sendable
 from amqp_broker.wire.content import decode_properties
 
 if TYPE_CHECKING:
@@ -33,6 +41,7 @@ if TYPE_CHECKING:
 
 MAGIC_AND_VERSION: Final = 0x50
 CHUNK_BYTES_WANTED: Final = 65_536  # a chunk that has so many gets no more
+LYING_BYTES_MIN: Final = 16_384  # a block that has fewer is better read, and becomes a part of a chunk with others
 CHUNK_ENTRIES_MAX: Final = 65_535
 BYTES_LIKE_AN_ENTRY: Final = 2_048  # reading and sending so many takes as long as handling an entry
 EPOCH: Final = 1
@@ -46,16 +55,20 @@ class Chunk:
     Args:
         first_offset: of the first record.
         header: what stands before the entries.
-        data: the entries.
+        data: the entries, in the parts in which they lie.
+        data_bytes: how many bytes these are.
         records: how many there are.
     """
 
-    __slots__ = ("data", "first_offset", "header", "records")
+    __slots__ = ("data", "data_bytes", "first_offset", "header", "records")
 
-    def __init__(self, first_offset: int, header: bytes, data: Sendable, records: int) -> None:
+    def __init__(
+        self, first_offset: int, header: bytes, data: Sequence[Sendable], data_bytes: int, records: int
+    ) -> None:
         self.first_offset = first_offset
         self.header = header
         self.data = data
+        self.data_bytes = data_bytes
         self.records = records
 
 
@@ -106,7 +119,7 @@ class ChunkReader(EntryReader):
         deliveries: where chunks go.
     """
 
-    __slots__ = ("_address", "_before_block", "_deliver", "_entry_forms", "_takes_stretches")
+    __slots__ = ("_address", "_before_block", "_deliver", "_entry_forms", "_lying", "_takes_stretches")
 
     def __init__(
         self,
@@ -125,6 +138,11 @@ class ChunkReader(EntryReader):
         self._takes_stretches = wanted is None and deliveries.takes_stretches
         self._address = block_address(consumer.queue.name)
         self._before_block = part_before_body(self._address, BLOCK_HEADER)
+        self._lying: Chunk | None = None  # from next_offset on, in place of what was read
+
+    def go_to(self, offset: int) -> None:
+        super().go_to(offset)
+        self._lying = None
 
     def begin_at(self, offset: int) -> None:
         """Go on elsewhere, as soon as the consumer has room."""
@@ -137,8 +155,8 @@ class ChunkReader(EntryReader):
             self._ask_for(EntriesRead(self, extent))
             return
         if self._takes_stretches:
-            self._read.extend(self._lying_blocks(extent))
-            if self._read:
+            self._lying = self._lying_chunk(extent)
+            if self._lying is not None:
                 return
         # A block that is a chunk goes out with its own checksum, which the client compares. What decides which ones go
         # out, or becomes a part of another chunk, must be right already.
@@ -153,33 +171,32 @@ class ChunkReader(EntryReader):
         else:
             self._ask_for(BlocksRead(self, extent, unchecked_bytes_min))
 
-    def _lying_blocks(self, extent: Extent) -> list[Message]:
-        """The first blocks of an extent, as long as each is a chunk and goes out from where it lies."""
-        blocks: list[Message] = []
+    def _lying_chunk(self, extent: Extent) -> Chunk | None:
+        """A chunk of the first blocks of an extent, as long as each is large and goes out from where it lies."""
         before = self._before_block
         start = ONE_QUEUE_AND_TIMES_BYTES + len(before)
-        for place, reference in enumerate(extent.references):
-            lying = self._paging.lying_now(reference, start + FIELDS_BYTES)
-            if lying is None or len(lying.rest) < CHUNK_BYTES_WANTED:
+        data: list[Sendable] = []
+        entries = records = checksum = data_bytes = 0
+        for place, (head, rest) in enumerate(
+            self._paging.lying_now(extent.references, start + FIELDS_BYTES, LYING_BYTES_MIN)
+        ):
+            of_block, records_of_block, filter_bytes, checksum_of_block = FIELDS.unpack_from(head, start)
+            is_right = (of_block, records_of_block) == extent.counts_of(place) and filter_bytes <= len(rest)
+            if not is_right or head[ONE_QUEUE_AND_TIMES_BYTES:start] != before:
                 break
-            head = memoryview(lying.head)
-            fields = head[start:]
-            if head[ONE_QUEUE_AND_TIMES_BYTES:start] != before or not has_counts(fields, extent.records_of(place)):
+            if entries + of_block > CHUNK_ENTRIES_MAX:
                 break
-            blocks.append(self._block(extent, place, fields, lying.rest))
-        return blocks
-
-    def _block(self, extent: Extent, place: int, content: memoryview, rest: FileStretch | None = None) -> StreamBlock:
-        block = StreamBlock(self._address, b"", content, rest)
-        block.position, block.records = extent.first_offset_of(place), extent.records_of(place)
-        block.reference = extent.references[place]
-        return block
+            if filter_bytes:
+                rest = rest.behind(filter_bytes)
+            entries += of_block
+            records += records_of_block
+            checksum = combined(checksum, checksum_of_block, len(rest))
+            data_bytes += len(rest)
+            data.append(rest)
+        return self._chunk(extent.first_offset_of(0), data, data_bytes, entries, records, checksum) if data else None
 
     def may_go_unchecked(self, extent: Extent, records: Sequence[Part], unchecked_bytes_min: int) -> bool:
-        """Whether what the checksums of unchecked blocks do not tell is right: whose they are, and their counts.
-
-        Of a block with sub-batches nothing else says how many entries it has.
-        """
+        """Whether what the checksums of unchecked blocks do not tell is right: whose they are, and their counts."""
         before = self._before_block
         start = ONE_QUEUE_AND_TIMES_BYTES + len(before)
         for place, record in enumerate(records):
@@ -188,7 +205,7 @@ class ChunkReader(EntryReader):
             content = memoryview(record)
             if content[ONE_QUEUE_AND_TIMES_BYTES:start] != before:
                 return False
-            if not has_counts(content[start:], extent.records_of(place)):
+            if counts_of(content[start:]) != extent.counts_of(place):
                 return False
         return True
 
@@ -203,7 +220,10 @@ class ChunkReader(EntryReader):
                 content = content[start:]
             else:
                 content = memoryview(decode_message(bytes(record)).body)
-            blocks.append(self._block(extent, place, content))
+            block = StreamBlock(self._address, b"", content)
+            block.position = extent.first_offset_of(place)
+            block.reference = extent.references[place]
+            blocks.append(block)
         return blocks
 
     def serve(self, count: int) -> int:
@@ -212,15 +232,23 @@ class ChunkReader(EntryReader):
             consumer.queue.consumers.park(consumer)
             return 0
         for passed in range(count):
+            chunk = self._lying
+            if chunk is not None:
+                self._lying = None
+                self.next_offset = chunk.first_offset + chunk.records
+                self._deliver(chunk)
+                return passed + chunk.data_bytes // BYTES_LIKE_AN_ENTRY
             entry = self.next_entry() if self.may_go_on else None
             if entry is None:
-                return passed
-            if self._wants(entry):
+                if self._lying is None:
+                    return passed
+            elif self._wants(entry):
                 entries = self._take_run(entry)
                 chunk = self._chunk_of(entries)
                 self._deliver(chunk)
-                return passed + max(len(entries), len(chunk.data) // BYTES_LIKE_AN_ENTRY)
-            self.next_offset = _end_offset(entry)
+                return passed + max(len(entries), chunk.data_bytes // BYTES_LIKE_AN_ENTRY)
+            else:
+                self.next_offset = _end_offset(entry)
         return count
 
     def _take_run(self, first: Message) -> list[Message]:
@@ -273,11 +301,16 @@ class ChunkReader(EntryReader):
                     records += 1
             data = b"".join(parts)
             checksum = zlib.crc32(data)
+        return self._chunk(first_offset, (data,), len(data), count, records, checksum)
+
+    def _chunk(
+        self, first_offset: int, data: Sequence[Sendable], data_bytes: int, entries: int, records: int, checksum: int
+    ) -> Chunk:
         wall_ms = self._log.wall_ms_of(first_offset)
         header = _HEADER.pack(
-            MAGIC_AND_VERSION, 0, count, records, wall_ms, EPOCH, first_offset, checksum, len(data), 0, 0
+            MAGIC_AND_VERSION, 0, entries, records, wall_ms, EPOCH, first_offset, checksum, data_bytes, 0, 0
         )
-        return Chunk(first_offset, header, data, records)
+        return Chunk(first_offset, header, data, data_bytes, records)
 
 
 def _entries(entry: Message) -> int:

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Final
 
 from amqp_broker.broker.message import Message
-from amqp_broker.broker.queues.stream_block import StreamBlock
+from amqp_broker.broker.queues.stream_block import BlockCounts, StreamBlock
 
 CHUNK_ENTRIES_MAX = 1024
 CHUNK_BYTES_MAX: Final = 1_048_576
@@ -27,6 +27,7 @@ PAUSE_MS: Final = 100  # ends a chunk, so that who begins at a time gets what ca
 PAUSE_OFFSETS_MIN: Final = 64  # in a chunk that a pause ends: each chunk costs memory
 LATEST_ENTRIES_MAX = 1024
 LATEST_BYTES_MAX: Final = 262_144
+_NO_ENTRIES: Final[array[int]] = array("I")
 LATEST_BLOCK_BYTES_MAX: Final = 1_048_576  # where blocks come: a client reads 256 KiB at once, and sends as much
 
 
@@ -39,8 +40,8 @@ class StreamChunk:
     """
 
     __slots__ = (
-        "_blocks",
         "_ends",
+        "_entries",
         "_references",
         "body_bytes",
         "count",
@@ -57,7 +58,7 @@ class StreamChunk:
         self.count = 0  # of offsets
         self.messages: list[Message] = []  # where there is no journal
         self._ends: array[int] | None = None  # behind each entry, from first_offset on; None where there is no block
-        self._blocks = bytearray()  # 1 for each entry that is one, where there are any
+        self._entries = _NO_ENTRIES  # in each that is a block, else 0; where there are any blocks
         self._references: Sequence[int] = array("Q")
 
     @property
@@ -83,20 +84,21 @@ class StreamChunk:
         self.count += 1
         if self._ends is not None:
             self._ends.append(self.count)
-            self._blocks.append(0)
+            self._entries.append(0)
         self.body_bytes += body_bytes
         self.last_wall_ms = max(self.last_wall_ms, wall_ms)
 
-    def append_block(self, reference: int, body_bytes: int, records: int, wall_ms: int) -> None:
-        """One entry more, which has so many offsets."""
+    def append_block(self, reference: int, body_bytes: int, counts: BlockCounts, wall_ms: int) -> None:
+        """One entry more, which is a block."""
         ends = self._ends
         if ends is None:
             ends = self._ends = array("Q", range(1, self.count + 1))
-            self._blocks = bytearray(self.count)
+            self._entries = array("I", bytes(self._entries.itemsize * self.count))
         self.append(reference, body_bytes, wall_ms)
+        entries, records = counts
         self.count += records - 1
         ends[-1] = self.count
-        self._blocks[-1] = 1
+        self._entries[-1] = entries
 
     def place_of(self, offset: int) -> int:
         """Which of its entries has this offset."""
@@ -111,11 +113,15 @@ class StreamChunk:
 
     def is_block(self, place: int) -> bool:
         """Whether an entry is a block."""
-        return self._ends is not None and self._blocks[place] == 1
+        return self.entries_of(place) > 0
+
+    def entries_of(self, place: int) -> int:
+        """How many entries of a client a block is made of; 0 where it is none."""
+        return self._entries[place] if self._ends is not None else 0
 
     def are_blocks(self, start: int, end: int) -> bool:
         """Whether all entries from one to another one are blocks."""
-        return self._ends is not None and self._blocks.find(0, start, end) < 0
+        return self._ends is not None and 0 not in self._entries[start:end]
 
     def close(self) -> None:
         """No more entries come: keep no more of the references than is needed."""
@@ -158,9 +164,10 @@ class Extent:
         """The offset of one of them, or of the first record in it."""
         return self._chunk.offset_of(self._start + place)
 
-    def records_of(self, place: int) -> int:
-        """How many offsets one of them has."""
-        return self.first_offset_of(place + 1) - self.first_offset_of(place)
+    def counts_of(self, place: int) -> BlockCounts:
+        """How many entries and records one of them has, which is a block."""
+        records = self.first_offset_of(place + 1) - self.first_offset_of(place)
+        return self._chunk.entries_of(self._start + place), records
 
 
 class StreamLog:
@@ -217,7 +224,7 @@ class StreamLog:
     def append_block(self, block: StreamBlock, wall_ms: int) -> None:
         """Add a block that has just come; its position becomes the offset of its first record."""
         block.position = self.end_offset
-        self.append_stored_block(block.reference, len(block.body), block.records, wall_ms)
+        self.append_stored_block(block.reference, len(block.body), (block.entries, block.records), wall_ms)
         if not self._has_journal:
             self._chunks[-1].messages.append(block)
             return
@@ -241,11 +248,11 @@ class StreamLog:
         self.body_bytes += body_bytes
         self.end_offset += 1
 
-    def append_stored_block(self, reference: int, body_bytes: int, records: int, wall_ms: int) -> None:
-        """The same for a block of so many records."""
-        self._open_chunk(wall_ms).append_block(reference, body_bytes, records, wall_ms)
+    def append_stored_block(self, reference: int, body_bytes: int, counts: BlockCounts, wall_ms: int) -> None:
+        """The same for a block."""
+        self._open_chunk(wall_ms).append_block(reference, body_bytes, counts, wall_ms)
         self.body_bytes += body_bytes
-        self.end_offset += records
+        self.end_offset += counts[1]
 
     def _open_chunk(self, wall_ms: int) -> StreamChunk:
         """The chunk that an entry of this time belongs to."""

@@ -143,14 +143,15 @@ class Subscription(ChunkDeliveries):
 
     def deliver_chunk(self, chunk: Chunk) -> None:
         """Send a chunk (called by its stream)."""
-        output, header, data = self._output, chunk.header, chunk.data
+        output, header = self._output, chunk.header
         head = self._head
         if self._connection.deliver_version > 1:
             head += self.stream.last_chunk_offset.to_bytes(8, "big")  # what was committed last
-        length = 4 + len(head) + len(header) + len(data)
+        length = 4 + len(head) + len(header) + chunk.data_bytes
         key = b"%b\0\x08\0%c%b%b" % (length.to_bytes(4, "big"), self._connection.deliver_version, head, header)
         output.send(key)
-        output.send(data)
+        for part in chunk.data:
+            output.send(part)
         records = chunk.records
         self.next_offset = chunk.first_offset + records
         self.delivered_count += records
