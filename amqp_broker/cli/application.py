@@ -126,6 +126,12 @@ def run() -> None:
         os.environ[SHELL_IS_NAMED] = "1"
     try:
         code = application(prog_name="amqp-broker", standalone_mode=False)
+        if sys.stdout is not None:  # as it is where the shell has closed it
+            sys.stdout.flush()
+    except OSError as error:
+        if not _is_of_the_output(error):
+            raise
+        sys.exit(int(ExitCode.JOURNAL_FAILED))
     except typer.Abort:
         sys.exit(int(ExitCode.INTERNAL_ERROR))
     except SystemExit as ended:  # the library's, with 1 where nobody reads the output any more, as in ``| head -1``
@@ -143,6 +149,19 @@ def run() -> None:
             print(text if is_help else f"amqp-broker: {_with_way_out(text)}", file=sys.stderr)
         sys.exit(int(ExitCode.WRONG_USE))
     sys.exit(code if isinstance(code, int) else int(ExitCode.OK))
+
+
+def _is_of_the_output(error: OSError) -> bool:
+    """Whether what failed is writing to standard output, as on a full disk; says so, and lets go of what is left."""
+    try:
+        os.write(sys.stdout.fileno(), b"\n")
+    except OSError as again:
+        if again.errno != error.errno:
+            return False
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries once more when it ends
+        print(f"amqp-broker: cannot write the output: {again.strerror}", file=sys.stderr)
+        return True
+    return False
 
 
 def _names_a_shell(arguments: list[str]) -> bool:

@@ -14,7 +14,7 @@ class ExitCode(IntEnum):
     CANNOT_LISTEN = 3  # a port in use, an address that is not here
     CANNOT_USE_DATA_FOLDER = 4  # held by another broker, or not to be written
     JOURNAL_DAMAGED = 5  # the journal is not what was written
-    JOURNAL_FAILED = 6  # the disk failed while the broker ran
+    JOURNAL_FAILED = 6  # the disk failed: the journal's while the broker ran, or that of a command's output
     NOT_RUNNING = 7  # no broker answers that could be asked to change something
     REFUSED = 8  # the broker that was asked refused: no such user, a name that is taken, a wrong pattern
     NOT_SUPPORTED = 9  # the journal is intact, and holds what this release does not know

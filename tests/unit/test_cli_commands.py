@@ -196,3 +196,16 @@ def test_output_that_nobody_reads_any_more_ends_a_command_as_it_does_other_progr
     with pytest.raises(SystemExit) as ended:
         run()
     assert ended.value.code == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is full at once")
+def test_output_that_cannot_be_written_is_told_in_a_line() -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "amqp_broker", "version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr) == (6, "amqp-broker: cannot write the output: No space left on device\n")
