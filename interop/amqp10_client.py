@@ -52,7 +52,7 @@ class Amqp10Client:
 
     def __init__(self, port: int, hostname: str | None = None, *, opens: bool = True) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
-        # As all clients have it: else what is written behind something small may wait for the broker's delayed TCP
+        # As most clients have it: else what is written behind something small may wait for the broker's delayed TCP
         # acknowledgement, 40 ms, unless the broker happens to say something.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._data = b""
