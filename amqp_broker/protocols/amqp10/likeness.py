@@ -46,8 +46,7 @@ _UUID: Final = 0x98
 _LARGE_NUMBER: Final = 0x80
 _TIMESTAMP: Final = 0x83
 _SIGN: Final = 0x80  # in the first byte of a number
-_BEFORE_SIZE: Final = slice(4)  # of the body, in a content header
-_BEHIND_SIZE: Final = slice(12, None)
+_SIZE_OFFSET: Final = 4  # of the body's size in a content header
 
 Field: TypeAlias = tuple[int, int, int, int]  # its place among the fields, its type, where its value begins and ends
 Gap: TypeAlias = tuple[int, int]  # where it begins, and where it ends
@@ -221,8 +220,8 @@ class Pieces:
         beginning = Properties(content_type=fields.content_type, content_encoding=fields.content_encoding)
         flags = encode_content_header(0, replace(fields, headers={}))[:PROPERTIES_OFFSET]
         start = flags + _encoded(beginning)
-        self._before_size = start[_BEFORE_SIZE]
-        self._behind_size = start[_BEHIND_SIZE]
+        self._before_size = start[:_SIZE_OFFSET]
+        self._behind_size = start[_FLAGS_OFFSET:]
         self._kept_entry = kept_entry
         self._kept_before = before
         self._mode = _encoded(Properties(delivery_mode=fields.delivery_mode, priority=fields.priority))
