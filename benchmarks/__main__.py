@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: this broker and RabbitMQ side by side, on ports of their own, under the same loads.
+"""`python -m benchmarks`: this broker and each RabbitMQ that is installed, on ports of their own, under the same loads.
 
 The tables go to standard output, progress to standard error, all figures and the charts into files below build/.
 Everything with its defaults takes half an hour.
@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from benchmarks import cells, footprint, growth, management, pauses, stock_clients, writes
-from benchmarks.brokers import COMPILED, OURS, RABBITMQ, not_running, running
+from benchmarks.brokers import COMPILED, OURS, PEERS, not_running, running
 from benchmarks.cells import Cell
 from benchmarks.chart import growth_svg, svg
 from benchmarks.comparing import Result, compare
 from benchmarks.measuring import Timing
 from benchmarks.report import circumstances, from_json, tables, to_json
 from benchmarks.targets import targets_table
-from interop.brokers import REPOSITORY, find_rabbitmq
+from interop.brokers import REPOSITORY
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--cells", metavar="GLOB", action="append", help="only cells with such a name; may be repeated")
     add("--list", action="store_true", help="print the cells' names and do nothing")
-    add("--broker", choices=("both", OURS, COMPILED, RABBITMQ), default="both", help="only one of them")
+    add("--broker", choices=("all", OURS, COMPILED, *PEERS), default="all", help="only one of them")
     add(
         "--compiled", action="store_true", help="the compiled build as well, by turns with ours (make bench COMPILED=1)"
     )
@@ -199,12 +199,12 @@ def _run(chosen: dict[Table, list[Cell]], options: argparse.Namespace, results: 
 
 def _kinds(asked: str, is_compiled_as_well: bool) -> Sequence[str]:
     ours = (OURS, COMPILED) if is_compiled_as_well else (OURS,)
-    if asked != "both":
+    if asked != "all":
         return ours if asked == OURS else (asked,)
-    if find_rabbitmq() is None:
+    peers = [kind for kind, find in PEERS.items() if find() is not None]
+    if not peers:
         _say("RabbitMQ is not installed: ours alone")
-        return ours
-    return (*ours, RABBITMQ)
+    return (*ours, *peers)
 
 
 def _write(results: list[Result], where: dict[str, str], options: argparse.Namespace) -> None:

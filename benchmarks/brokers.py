@@ -14,14 +14,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.watched import LATENESS_FILE, Lateness
-from interop.brokers import REPOSITORY, Address, OurBroker, RabbitMQ
+from interop.brokers import REPOSITORY, Address, OurBroker, RabbitMQ, find_rabbitmq, find_rabbitmq_4
 
 OURS = "ours"
 COMPILED = "compiled"  # ours as well, with its floors compiled
 RABBITMQ = "rabbitmq"
+RABBITMQ_4 = "rabbitmq-4.0"
 REST_S, REST_S_MAX = 0.2, 10.0
 REST_CPU_S = 0.01  # what a broker at rest may take meanwhile
 COMPILED_BUILD = REPOSITORY / "build" / "compiled"  # where make leaves it
+PEERS = {RABBITMQ: find_rabbitmq, RABBITMQ_4: find_rabbitmq_4}  # what finds them
 _WHOLE_PROCESS = 2  # Linux makes the number of a process's clock of this and its pid
 
 
@@ -30,7 +32,7 @@ class RunningBroker:
     """A broker that answers.
 
     Args:
-        kind: ``OURS``, ``COMPILED`` or ``RABBITMQ``.
+        kind: ``OURS``, ``COMPILED``, ``RABBITMQ`` or ``RABBITMQ_4``.
         address: where it listens.
         pid: its first process; what that started belongs to it.
         start_s: how long it took from the start of its process to its first answer.
@@ -43,12 +45,17 @@ class RunningBroker:
     start_s: float
     ctl: Callable[..., str]
 
+    @property
+    def is_peer(self) -> bool:
+        """Whether it is none of ours."""
+        return self.kind in PEERS
+
 
 @contextmanager
 def running(kind: str) -> Iterator[RunningBroker]:
     """Start a broker in folders of its own, and end it."""
     started_s = time.monotonic()
-    process = RabbitMQ() if kind == RABBITMQ else OurBroker(environment=_environment(kind))
+    process = RabbitMQ(PEERS[kind]()) if kind in PEERS else OurBroker(environment=_environment(kind))
     try:
         yield RunningBroker(kind, process.address, process.pid, time.monotonic() - started_s, process.ctl)
     finally:

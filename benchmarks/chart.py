@@ -45,7 +45,7 @@ def svg(results: Sequence[Result], figure: str = RATE) -> str:
 def _title(figure: str) -> str:
     titles = {RATE: "Messages a second", CPU: "CPU a message", P50: "Median latency"}
     better = "more" if figure == RATE else "less"
-    return f"{titles.get(figure, figure)}: amqp-broker by RabbitMQ, medians of ratios ({better} is better)"
+    return f"{titles.get(figure, figure)}: amqp-broker by RabbitMQ 3.10, medians of ratios ({better} is better)"
 
 
 def _x(ratio: float) -> float:
@@ -96,7 +96,7 @@ def growth_svg(results: Sequence[Result]) -> str:
         f"<style>{_GROWTH_STYLE}</style>",
         '<rect width="100%" height="100%" fill="#fff"/>',
         '<text class="t" x="8" y="20">CPU of the broker for a message, in us (less is better): '
-        "amqp-broker green, RabbitMQ red</text>",
+        "amqp-broker green, RabbitMQ 3.10 red</text>",
     ]
     for number, (what, points) in enumerate(panels.items()):
         left, top = number % PANELS_IN_A_ROW * PANEL_WIDTH, number // PANELS_IN_A_ROW * PANEL_HEIGHT + 20

@@ -23,7 +23,7 @@ from urllib.parse import quote
 from pamqp import commands
 from pamqp.frame import marshal
 
-from benchmarks.brokers import RABBITMQ, RunningBroker, cpu_s, memory_bytes, watched
+from benchmarks.brokers import PEERS, RunningBroker, cpu_s, memory_bytes, watched
 from benchmarks.cells import Cell, numbered
 from benchmarks.client import Client
 from benchmarks.crew import Board, Crew
@@ -163,7 +163,7 @@ class Tab:
 def _managed(kind: str) -> Iterator[tuple[RunningBroker, Lateness | None, Ports]]:
     """A broker with its management on."""
     ports = Ports(*free_ports(2))
-    if kind != RABBITMQ:
+    if kind not in PEERS:
         names = {"MANAGEMENT": ports.management, "METRICS": ports.metrics}
         with watched(kind, {f"AMQP_BROKER_{name}_PORT": str(port) for name, port in names.items()}) as (ours, lateness):
             yield ours, lateness, ports
@@ -172,7 +172,7 @@ def _managed(kind: str) -> Iterator[tuple[RunningBroker, Lateness | None, Ports]
         f"{name}.tcp.ip = 127.0.0.1\n{name}.tcp.port = {port}\n"
         for name, port in (("management", ports.management), ("prometheus", ports.metrics))
     )
-    process = RabbitMQ(config=config, plugins=("rabbitmq_management", "rabbitmq_prometheus"))
+    process = RabbitMQ(PEERS[kind](), config=config, plugins=("rabbitmq_management", "rabbitmq_prometheus"))
     try:
         yield RunningBroker(kind, process.address, process.pid, 0.0, process.ctl), None, ports
     finally:
@@ -203,7 +203,7 @@ def _start_load(stack: ExitStack, broker: RunningBroker, scale: Scale) -> Crew:
 
 def _start_looking(stack: ExitStack, kind: str, ports: Ports, scrape: str) -> tuple[list[Crew], list[Crew]]:
     """Open the page and begin to scrape; returns the crews of the tabs and those of the scrapers."""
-    if kind == RABBITMQ:
+    if kind in PEERS:
         tabs = [_alone(stack, Poller(ports.management, paths)) for paths in RABBITMQ_TABS]
     else:
         tabs = [_alone(stack, Tab(ports.management, paths)) for paths in OUR_TABS]
@@ -260,7 +260,7 @@ def looked_at(broker: RunningBroker, timing: Timing, *, scale: Scale, scrape: st
         for crew in (*tabs, *scrapers):
             crew.check()
         figures |= {BEFORE + name: value for name, value in before.items()}
-        if broker.kind == RABBITMQ:
+        if broker.is_peer:
             figures[PAGE_MS] = _median_ms(tabs)
         figures[SCRAPE_MS] = _median_ms(scrapers)
         figures[SCRAPE_MB] = scrapers[0].board.published[0] / 1e6

@@ -22,7 +22,7 @@ from pamqp import commands
 from pamqp.frame import marshal
 from pamqp.header import ProtocolHeader
 
-from benchmarks.brokers import RABBITMQ, RunningBroker, running, watched
+from benchmarks.brokers import RunningBroker, running, watched
 from benchmarks.cells import QUEUE, Cell
 from benchmarks.client import CONSUMER_TAG, Client
 from benchmarks.crew import Board, Crew
@@ -67,7 +67,7 @@ def pause(broker: RunningBroker, timing: Timing, *, large: Large) -> Figures:
     """The longest wait for a trivial answer while the broker does something large."""
     with ExitStack() as stack:
         lateness: Lateness | None = None
-        if broker.kind != RABBITMQ:
+        if not broker.is_peer:
             fresh, lateness = stack.enter_context(watched(broker.kind))
         else:
             fresh = stack.enter_context(running(broker.kind))
@@ -239,7 +239,7 @@ def limit(client: Client, broker: RunningBroker) -> Iterator[None]:
     _backlog(client, MILLION)
     yield
     definition = '{"max-length": 1000}'
-    if broker.kind == RABBITMQ:
+    if broker.is_peer:
         broker.ctl("set_policy", "short", BACKLOG, definition)
     else:
         broker.ctl("policies", "set", "short", BACKLOG, definition)

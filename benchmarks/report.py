@@ -1,4 +1,4 @@
-"""Results as text and as JSON: one line a cell, ours beside RabbitMQ's, and the median of the ratios."""
+"""Results as text and as JSON: a table for each figure, a line for each cell, ours beside RabbitMQ's and by it."""
 
 from __future__ import annotations
 
@@ -11,46 +11,48 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.brokers import COMPILED, OURS, RABBITMQ
+from benchmarks.brokers import COMPILED, OURS, PEERS, RABBITMQ, RABBITMQ_4
 from benchmarks.comparing import Result
 from benchmarks.measuring import CPU, GENERATOR, MEMORY, P50, P99, P999, RATE
-from interop.brokers import REPOSITORY
+from interop.brokers import REPOSITORY, Installation
 
 UNITS = {
-    RATE: "messages/s",
-    CPU: "CPU us a message",
-    GENERATOR: "generators' own CPU us a message",
-    P50: "p50 us",
-    P99: "p99 us",
-    P999: "p99.9 us",
-    MEMORY: "memory MB",
+    RATE: "Messages a second",
+    CPU: "The broker's processor time for a message, us",
+    GENERATOR: "The load's own",
+    P50: "p50, us",
+    P99: "p99, us",
+    P999: "p99.9, us",
+    MEMORY: "Memory, MB",
 }
-_SHORT = {RATE: "msg/s", CPU: "cpu us", P50: "p50 us", P99: "p99 us", P999: "p99.9 us", MEMORY: "MB"}
-_GENERATOR_TITLE = "gen us"
+_NAMES = {OURS: "here", COMPILED: "compiled", RABBITMQ: "RabbitMQ 3.10", RABBITMQ_4: "RabbitMQ 4.0"}
 
 
 def tables(results: Sequence[Result]) -> str:
-    """Markdown tables, one for all cells of which the same was measured."""
+    """Markdown tables: of all cells of which the same was measured, one for each figure."""
     groups: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
         groups.setdefault(tuple(_all_figures([result])), []).append(result)
-    return "\n\n".join(map(_table, groups.values()))
+    shown = [_table(group, figure) for figures, group in groups.items() for figure in figures if figure != GENERATOR]
+    return "\n\n".join([*shown, *_failures(results)])
 
 
-def _table(results: Sequence[Result]) -> str:
-    """Of each figure: ours (and the compiled build's, if measured), RabbitMQ's, and ours by RabbitMQ's."""
-    kinds = kinds_of(results)
-    shown = [figure for figure in _all_figures(results) if figure != GENERATOR]
-    titles = ["cell"]
-    for figure in shown:
-        name = _SHORT.get(figure, figure.replace("_", " "))
-        builds = [name if kind == OURS else f"{name}, compiled" for kind in kinds]
-        titles += [*builds, "RabbitMQ", *("ratio" if kind == OURS else "compiled" for kind in kinds)]
-    rows = [[result.name, *_cells_of(result, shown, kinds)] for result in results]
-    if GENERATOR in _all_figures(results):
-        titles.append(_GENERATOR_TITLE)
-        rows = [[*row, _number(each.median(kinds[0], GENERATOR))] for row, each in zip(rows, results, strict=True)]
-    return "\n".join(_aligned([titles, *rows]) + _failures(results))
+def _table(results: Sequence[Result], figure: str) -> str:
+    """One figure of each broker of which it was measured, and each of ours by each RabbitMQ's."""
+    kinds = [kind for kind in _NAMES if any(result.median(kind, figure) is not None for result in results)]
+    pairs = [(mine, peer) for peer in kinds if peer in PEERS for mine in kinds if mine not in PEERS]
+    names = [_NAMES[kind] for kind in kinds]
+    ratios = [f"{_NAMES[mine]} / {_NAMES[peer].rpartition(' ')[2]}" for mine, peer in pairs]
+    rows = [["cell", *names, *ratios]]
+    for result in results:
+        found = [result.ratio(figure, mine, peer) for mine, peer in pairs]
+        medians = [_number(result.median(kind, figure)) for kind in kinds]
+        rows.append([result.name, *medians, *("" if ratio is None else f"{ratio:.2f}" for ratio in found)])
+    if figure == CPU and GENERATOR in _all_figures(results):
+        rows[0].append(UNITS[GENERATOR])
+        for row, result in zip(rows[1:], results, strict=True):
+            row.append(_number(result.median(kinds[0], GENERATOR)))
+    return "\n".join([f"{UNITS.get(figure, figure.replace('_', ' '))}:", "", *_aligned(rows)])
 
 
 def to_json(results: Sequence[Result], circumstances: dict[str, str], options: dict[str, Any]) -> str:
@@ -64,8 +66,12 @@ def to_json(results: Sequence[Result], circumstances: dict[str, str], options: d
                 for kind, figures in result.rounds.items()
             },
             "median_of_ratios": {
-                kind: {figure: result.ratio(figure, kind) for figure in _all_figures([result])}
-                for kind in kinds_of([result])
+                peer: {
+                    kind: {figure: result.ratio(figure, kind, peer) for figure in _all_figures([result])}
+                    for kind in kinds_of([result])
+                }
+                for peer in PEERS
+                if peer in result.rounds
             },
             "rounds": result.rounds,
             "failures": result.failures,
@@ -103,7 +109,16 @@ def circumstances() -> dict[str, str]:
         "python": platform.python_version(),
         "ours": _said(["git", "-C", str(REPOSITORY), "rev-parse", "--short=12", "HEAD"]),
         "rabbitmq": _said(["dpkg-query", "-W", "-f", "${Version}", "rabbitmq-server"]),
+        **_version_in(PEERS[RABBITMQ_4]()),
     }
+
+
+def _version_in(installation: Installation | None) -> dict[str, str]:
+    """The version of a RabbitMQ that has a root folder of its own."""
+    if installation is None or installation.root is None:
+        return {}
+    said = _said(["chroot", str(installation.root), "dpkg-query", "-W", "-f", "${Version}", "rabbitmq-server"])
+    return {RABBITMQ_4: said}
 
 
 def _processor() -> str:
@@ -132,15 +147,6 @@ def kinds_of(results: Sequence[Result]) -> list[str]:
     return measured or [OURS]
 
 
-def _cells_of(result: Result, figures: list[str], kinds: list[str]) -> list[str]:
-    shown = []
-    for figure in figures:
-        shown += [_number(result.median(kind, figure)) for kind in (*kinds, RABBITMQ)]
-        ratios = [result.ratio(figure, kind) for kind in kinds]
-        shown += ["" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
-    return shown
-
-
 def _number(value: float | None) -> str:
     if value is None:
         return ""
@@ -165,4 +171,4 @@ def _aligned(rows: list[list[str]]) -> list[str]:
 
 def _failures(results: Sequence[Result]) -> list[str]:
     failed = [f"- {each.name}, {kind}: {why}" for each in results for kind, why in each.failures.items()]
-    return ["", "Failed:", *failed] if failed else []
+    return ["\n".join(["Failed:", "", *failed])] if failed else []
