@@ -31,7 +31,7 @@ from amqp_broker.server.driver import ServerDriver
 from amqp_broker.server.federation.supervisor import Federation
 from amqp_broker.server.journal_flusher import JournalFlusher
 from amqp_broker.server.log_lines import LogLines
-from amqp_broker.server.long_works import go_on_with_works
+from amqp_broker.server.long_works import finish_what_is_held, go_on_with_works
 from amqp_broker.server.memory_limit import available_memory
 from amqp_broker.server.operations import Operations
 from amqp_broker.server.page_reader import read_pages
@@ -276,6 +276,7 @@ class BrokerServer:
             self.log_lines.detach()
             self.ended.set()
             if self._journal is not None:
+                finish_what_is_held(self.broker)
                 self.broker.durability.note_handed_out()
                 self._journal.close()
 

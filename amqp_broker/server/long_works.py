@@ -28,15 +28,27 @@ async def go_on_with_works(broker: Broker, unfinished_work: WakeUp) -> None:
         if not broker.is_unfinished:
             await unfinished_work.wait()
             continue
-        try:
-            _take_a_turn(broker)
-        except (Exception, SystemExit) as error:
-            log_internal_error("work", error)
+        _take_a_turn(broker)
+
+
+def finish_what_is_held(broker: Broker) -> None:
+    """Finish what holds the journal, because the journal is to be closed: it shall not keep half of a transaction."""
+    while broker.durability.is_held and broker.works.unfinished:
+        _go_on(broker)
 
 
 def _take_a_turn(broker: Broker) -> None:
     end_s = time.perf_counter() + TURN_S
     while broker.is_unfinished:
-        broker.go_on()
-        if time.perf_counter() > end_s:
+        if not _go_on(broker) or time.perf_counter() > end_s:
             return
+
+
+def _go_on(broker: Broker) -> bool:
+    """Do one slice; returns whether that went well."""
+    try:
+        broker.go_on()
+    except (Exception, SystemExit) as error:
+        log_internal_error("work", error)
+        return False
+    return True

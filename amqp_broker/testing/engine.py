@@ -21,6 +21,7 @@ from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.management.management import Management
 from amqp_broker.network.listeners import AMQP, HTTP, Endpoint
 from amqp_broker.network.memory_stream import MemoryStream, stream_pair
+from amqp_broker.server.long_works import finish_what_is_held
 from amqp_broker.session.connection import ClientConnection
 from amqp_broker.settings import Settings, port_setting
 from amqp_broker.testing.holds import watch_ends
@@ -109,6 +110,7 @@ class Engine:
         except BaseExceptionGroup as group:
             raise alone(group) from None
         finally:
+            finish_what_is_held(self._broker)
             driver.end_writing()
             journal.close()
             self._server = self._broker = self._nursery = None

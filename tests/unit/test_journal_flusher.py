@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
@@ -23,6 +23,7 @@ from amqp_broker.journal.port import Journal
 from amqp_broker.network.pump import Outbox
 from amqp_broker.network.wake_up import WakeUp
 from amqp_broker.server import journal_flusher
+from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.clock import SystemClock
 from amqp_broker.server.disk_thread import DiskThread, Job
 from amqp_broker.server.driver import ServerDriver
@@ -95,11 +96,15 @@ class Served:
         self.told += 1
 
     def found(self) -> set[str]:
-        """The virtual hosts that a broker would find that starts now."""
-        journal = cast(Journal, SegmentJournal(self.files, SEGMENT_BYTES))
-        broker = Broker(Settings(), SystemClock())
-        broker.open(journal)
-        return set(broker.virtual_hosts)
+        """What ``found_on`` finds."""
+        return found_on(self.files)
+
+
+def found_on(files: MemoryFiles) -> set[str]:
+    """The virtual hosts that a broker would find that starts now."""
+    broker = Broker(Settings(), SystemClock())
+    broker.open(cast(Journal, SegmentJournal(files, SEGMENT_BYTES)))
+    return set(broker.virtual_hosts)
 
 
 @asynccontextmanager
@@ -156,6 +161,27 @@ async def test_what_is_gone_in_the_meantime_is_never_written() -> None:
             served.broker.durability.forget(virtual_host)
         await served.kept(served.change())
         assert served.files.used_bytes == used_bytes
+
+
+@in_trio
+async def test_a_server_that_ends_keeps_all_of_what_is_done_in_turns_and_seen_whole(tmp_path: Path) -> None:
+    files = MemoryFiles()
+    server = BrokerServer(Settings(data_dir=str(tmp_path)))
+    server.open(cast(Journal, SegmentJournal(files, SEGMENT_BYTES)))
+    broker = server.broker
+
+    def keep_two() -> Iterator[None]:
+        assert broker.durability.hold()
+        keep_virtual_host(broker.durability, a_virtual_host(broker, "one"))
+        yield
+        keep_virtual_host(broker.durability, a_virtual_host(broker, "two"))
+        broker.durability.release()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        broker.handle(lambda: broker.works.begin(keep_two()))
+        nursery.cancel_scope.cancel()
+    assert found_on(files) == {"/", "one", "two"}
 
 
 @in_trio
