@@ -18,13 +18,14 @@ SLICE_MESSAGES = 1_000  # for each of which some microsecond's work is to be don
 
 
 class Work:
-    """A piece of work that was begun, done in slices."""
+    """A piece of work that was begun, done in slices; arguments as of ``Works.begin``."""
 
-    __slots__ = ("_slices", "_waiting", "is_done")
+    __slots__ = ("_slices", "_waiting", "holds_others_up", "is_done")
 
-    def __init__(self, slices: Iterator[None]) -> None:
+    def __init__(self, slices: Iterator[None], *, holds_others_up: bool = False) -> None:
         self._slices = slices
         self._waiting: list[Callable[[], None]] = []
+        self.holds_others_up = holds_others_up
         self.is_done = False
 
     def when_done(self, go_on: Callable[[], None]) -> None:
@@ -76,12 +77,16 @@ class Works:
         self.slice_messages = slice_messages
         self.unfinished: deque[Work] = deque()
 
-    def begin(self, slices: Iterator[None]) -> Work:
-        """Do the first slice; what is left goes on later."""
-        work = Work(slices)
+    def begin(self, slices: Iterator[None], *, holds_others_up: bool = False) -> Work:
+        """Do the first slice; what is left goes on later.
+
+        Args:
+            holds_others_up: whether clients that have nothing to do with it wait until it is done: every second turn is
+                its own then, however many works there are.
+        """
+        work = Work(slices, holds_others_up=holds_others_up)
         work.run_slice()
-        if not work.is_done:
-            self.unfinished.append(work)
+        self._line_up(work)
         return work
 
     def run_slice(self) -> None:
@@ -89,5 +94,12 @@ class Works:
         if self.unfinished:
             work = self.unfinished.popleft()
             work.run_slice()
-            if not work.is_done:
-                self.unfinished.append(work)
+            self._line_up(work)
+
+    def _line_up(self, work: Work) -> None:
+        if work.is_done:
+            return
+        if work.holds_others_up:
+            self.unfinished.insert(1, work)
+        else:
+            self.unfinished.append(work)

@@ -120,6 +120,24 @@ def test_a_dead_letter_counts_by_its_history(broker: MemoryBroker, channel: Clie
 # --- works
 
 
+def test_a_work_that_holds_others_up_has_every_second_turn() -> None:
+    turns: list[str] = []
+
+    def slices(name: str) -> Iterator[None]:
+        for _ in range(4):
+            turns.append(name)
+            yield
+
+    works = Works()
+    for name in "ab":
+        works.begin(slices(name))
+    works.begin(slices("X"), holds_others_up=True)
+    works.begin(slices("c"))
+    while works.unfinished:
+        works.run_slice()
+    assert "".join(turns) == "abXc" + "aXbXcX" + "abcabc"
+
+
 def test_a_work_is_begun_at_once_and_done_slice_by_slice() -> None:
     done: list[int] = []
 

@@ -133,7 +133,8 @@ class Durability:
     def hold(self) -> bool:
         """Take no batch until ``release``: what is done in turns until then is seen whole or not at all after a crash.
 
-        All whose changes are to be kept wait for that, so one holds at a time, and not for longer than it computes.
+        All whose changes are to be kept wait for that, so one holds at a time, and not for longer than it takes with
+        every second turn (``works.py``).
 
         Returns:
             Whether it is held for the caller; else it was already, and the caller does all in one go.

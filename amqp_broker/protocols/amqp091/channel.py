@@ -266,7 +266,7 @@ def _tx_commit(channel: Channel, method: methods.Tx.Commit) -> None:
     slices = transaction.commit(
         connection.broker, connection.virtual_host, channel.publishing.route, channel.consuming.settle_in_slices
     )
-    work = connection.broker.works.begin(slices)
+    work = connection.broker.works.begin(slices, holds_others_up=True)
     if work.is_done:
         _committed(channel, transaction)
     else:
