@@ -451,6 +451,7 @@ def test_a_queue_that_is_much_too_long_is_cut_in_turns(
     fill(channel)
     with broker.holding_works():
         limit_length(broker, definition)
+        limit_length(broker, definition | {"message-ttl": 100_000})
         other.consume("q", "c")
         assert 3 < broker.queue("q").ready_count < 2 * COUNT
         channel.publish("", "q", b"new")

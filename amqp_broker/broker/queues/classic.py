@@ -175,8 +175,9 @@ class ClassicQueue(ReplayableQueue):
 
     def _read_arguments(self) -> None:
         """Remember of the arguments in force what is asked once a message."""
-        self._dropping = None
         self.limits = self.make_limits() if has_limits(self.arguments) else None
+        if self.limits is None:
+            self._dropping = None
         self._may_expire = self._may_expire or self.arguments.message_ttl_ms is not None
         self._catches_up_first = self.limits is not None or self.bands is not None
         if self.arguments.takes_once != (self._held_values is not None):
@@ -215,9 +216,14 @@ class ClassicQueue(ReplayableQueue):
         self.changed()
 
     def limits_changed(self, before: QueueArguments) -> None:
-        """Others may be in force than before: drop what is too much now, unless it was refused before and is now."""
+        """Others may be in force than before: drop what is too much now, unless it was refused before and is now.
+
+        What was being dropped for those before goes on.
+        """
         limits = self.limits
-        if limits is not None and not (limits.refuses and before.overflow != "drop-head"):
+        if limits is None:
+            return
+        if self._dropping is not None or not (limits.refuses and before.overflow != "drop-head"):
             self._drop_overflow(limits)
 
     # --- messages in
