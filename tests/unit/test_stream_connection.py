@@ -59,7 +59,7 @@ from interop.stream_client import (
     u32,
     u64,
 )
-from tests.support.client import Client
+from tests.support.client import Client, publish_frames
 from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker
 from tests.support.stream_client import LOOPBACK, StreamClient
@@ -877,6 +877,14 @@ def test_a_client_that_knows_the_second_deliver_gets_it(broker: MemoryBroker) ->
     version, content = next((version, content) for key, version, content in client.frames if key == DELIVER)
     last_came = (2).to_bytes(8, "big")
     assert (version, content[:9], content[9]) == (2, b"\1" + last_came, 0x50)
+    client.frames.clear()
+    client.credit(1, 100)
+    channel = Client(broker).open().channel()
+    channel.send(*[part for _ in range(3) for part in publish_frames("", "s", bytes(40_000), 131_072)])
+    client.read()
+    last_and_first = [(content[1:9], content[33:41]) for key, _, content in client.frames if key == DELIVER]
+    assert last_and_first[1:], "what comes together may be several chunks"
+    assert all(last >= first for last, first in last_and_first), "what is delivered is committed"
 
 
 def test_what_is_seen_of_it(broker: MemoryBroker) -> None:
