@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from amqp_broker.broker.message import Address, Message
-from amqp_broker.protocols.amqp10.compound import Map
+from amqp_broker.protocols.amqp10.compound import Array, Map
 from amqp_broker.protocols.amqp10.contents import SECTIONS_ENTRY, SECTIONS_HEADER, content_of
 from amqp_broker.protocols.amqp10.decoding import Malformed
 from amqp_broker.protocols.amqp10.likeness import cut_header, own_of
@@ -128,3 +129,17 @@ def test_sections_that_a_client_has_made_up_are_left_out(kept: bytes) -> None:
         header = encode_content_header(len(BODY), Properties(headers={SECTIONS_HEADER: kept % (0x41 + number)}))
         sent = Message(HERE, header, BODY, True, 0)
         assert translations.outgoing(sent).encode(sent) == outgoing_of(header, HERE).encode(sent)
+
+
+def test_sections_that_become_much_are_not_remembered() -> None:
+    arrays = Map([(f"a{number}", Array(b"\x45", [[]] * 255)) for number in range(13)])  # of lists, which take no bytes
+    found = split_sections(message(BODY, before=section(0x74, arrays)))
+    translations = Translations()
+    translations.content(found)
+    tracemalloc.start()
+    try:
+        translations.content(found)
+        remembered_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert remembered_bytes < 20_000

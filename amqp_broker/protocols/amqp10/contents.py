@@ -49,6 +49,8 @@ SIZE_OFFSET: Final = 4  # of the body's size in a content header
 FLAGS_OFFSET: Final = 12
 DIGITS_MAX: Final = 20  # of a number that somebody else has written
 REPLY_QUEUES: Final = "/queues/"
+REMEMBERED_BYTES_MAX: Final = 4_096  # of the sections
+REMEMBERED_HEADER_BYTES_MAX: Final = 16_384  # of what becomes of them, which may be a hundred times as much
 
 # Where the fields of the properties section stand, with those of ``likeness.py``.
 USER_ID: Final = 1
@@ -102,10 +104,8 @@ class Alike:
         self._read = read
         self._pieces = Pieces(read.fields, SECTIONS_ENTRY, found.annotations)
         self._same = same_in_all(read.fields)
-        self._properties = found.application_properties
-        self._headers = b""
-        self._digest: Digest
-        self._note(found.application_properties)
+        self._properties = b""
+        self._of_properties = self._become(b"")
 
     def content(self, found: Sections, own: Own | None) -> Content:
         """What such a message becomes; raises as ``Translations.content`` does.
@@ -115,20 +115,25 @@ class Alike:
             own: what it has of its own; None where that is nothing.
         """
         properties, read = found.application_properties, self._read
-        if properties != self._properties:
-            self._note(properties)
-        header = self._pieces.header(found.properties, own or self._same, self._headers, properties, 0)
-        content = Content(header, self._digest, read.to, read.subject)
-        content.pieces, content.headers, content.own = self._pieces, self._headers, own
+        if properties == self._properties:
+            headers, digest = self._of_properties
+        else:
+            headers, digest = self._become(properties)
+            if len(headers) <= REMEMBERED_HEADER_BYTES_MAX:  # the next message may have the same
+                self._properties, self._of_properties = properties, (headers, digest)
+        header = self._pieces.header(found.properties, own or self._same, headers, properties, 0)
+        content = Content(header, digest, read.to, read.subject)
+        content.pieces, content.headers, content.own = self._pieces, headers, own
         return content
 
-    def _note(self, properties: bytes) -> None:
-        """Remember what becomes of application properties: the next message may have the same."""
+    def _become(self, properties: bytes) -> tuple[bytes, Digest]:
+        """What becomes of application properties: the headers, encoded, and what the broker needs."""
         fields = self._read.fields
         fields.headers = self._read.headers(properties)
         encoded = encode_table(fields.headers)[4:] if fields.headers else b""
-        self._digest = digest_of_properties(fields)
-        self._properties, self._headers = properties, encoded
+        digest = digest_of_properties(fields)
+        fields.headers = None
+        return encoded, digest
 
 
 class _Read:

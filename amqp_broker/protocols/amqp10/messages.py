@@ -23,6 +23,8 @@ from amqp_broker.protocols.amqp10.contents import (
     INTERNAL_HEADERS,
     MESSAGE_ID_HEADER,
     PERSISTENT,
+    REMEMBERED_BYTES_MAX,
+    REMEMBERED_HEADER_BYTES_MAX,
     SECTIONS_ENTRY,
     SECTIONS_HEADER,
     SIZE_OFFSET,
@@ -48,7 +50,6 @@ OFFSET_ANNOTATION: Final = "x-stream-offset"
 DELIVERY_COUNT_ANNOTATION: Final = "x-delivery-count"
 FAILED_MAX: Final = 0xFFFF_FFFF
 REMEMBERED_MAX: Final = 256
-REMEMBERED_BYTES_MAX: Final = 4_096
 TIMESTAMP_MAX: Final = 0x7FFF_FFFF_FFFF_FFFF
 
 # The header section, annotations, and properties without what a message has of its own; of which kind its body is.
@@ -197,7 +198,8 @@ class Translations:
         if alike is not None:
             return alike.content(found, own)
         content = content_of(found)
-        if sum(map(len, key[:3])) <= REMEMBERED_BYTES_MAX:
+        is_small = len(content.header) <= REMEMBERED_HEADER_BYTES_MAX
+        if is_small and sum(map(len, key[:3])) <= REMEMBERED_BYTES_MAX:
             is_second = key in self._alike  # of most of those that differ in more there never is one
             if len(self._alike) >= REMEMBERED_MAX:
                 self._alike.clear()

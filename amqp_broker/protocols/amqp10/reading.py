@@ -6,9 +6,9 @@ not looked into. What any message becomes is in ``contents.py``.
 
 from __future__ import annotations
 
-from amqp_broker.protocols.amqp10.contents import Content
+from amqp_broker.protocols.amqp10.contents import REMEMBERED_BYTES_MAX, REMEMBERED_HEADER_BYTES_MAX, Content
 from amqp_broker.protocols.amqp10.likeness import Common
-from amqp_broker.protocols.amqp10.messages import REMEMBERED_BYTES_MAX, Translations
+from amqp_broker.protocols.amqp10.messages import Translations
 from amqp_broker.protocols.amqp10.sections import only_data_offset, split_sections
 
 
@@ -71,7 +71,8 @@ class Reader:
     def _read(self, payload: bytes) -> tuple[Content, bytes, bytes]:
         found = split_sections(payload)
         content = self._translations.content(found)
-        if found.is_only_data and found.body_offset <= REMEMBERED_BYTES_MAX:
+        is_small = found.body_offset <= REMEMBERED_BYTES_MAX and len(content.header) <= REMEMBERED_HEADER_BYTES_MAX
+        if found.is_only_data and is_small:
             self._last, self._last_bytes, self._common = content, payload[: found.body_offset], None
             if content.own is not None:
                 self._properties_end = found.body_offset - len(found.application_properties)
