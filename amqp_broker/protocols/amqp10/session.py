@@ -93,7 +93,7 @@ class Session(SessionContext):
         self._next_incoming_id = begin.needed(1)
         self._is_alarmed = broker.alarms.are_raised
         self._incoming_window = 0 if self._is_alarmed else WINDOW_AT_FIRST
-        self._excess_max = WINDOW_AT_FIRST  # transfers that may have been on their way, beyond that window
+        self._excess_max = self._incoming_window  # that may have been on their way; none are where it begins in one
         self._next_outgoing_id = FIRST_OUTGOING_ID
         self._delivery_id = 0
         self.window = begin.needed(2)
