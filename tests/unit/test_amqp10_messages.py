@@ -131,6 +131,17 @@ def test_sections_that_a_client_has_made_up_are_left_out(kept: bytes) -> None:
         assert translations.outgoing(sent).encode(sent) == outgoing_of(header, HERE).encode(sent)
 
 
+@pytest.mark.parametrize("message_id", [b"\xff\xfe", b"m9"], ids=["no UTF-8", "changed"])
+def test_own_fields_that_a_client_of_amqp_0_9_1_has_made_up(message_id: bytes) -> None:
+    translations = Translations()
+    for kept_id in (b"m1", b"m2", b"m3", message_id):  # the third is known by what it has in common with the second
+        kept = b"\0\x53\x73\xc0\x05\x01\xa1\x02" + kept_id
+        said = kept_id.decode("utf-8", "surrogateescape") if kept_id != b"m9" else "m0"
+        header = encode_content_header(len(BODY), Properties(headers={SECTIONS_HEADER: kept}, message_id=said))
+        sent = Message(HERE, header, BODY, True, 0)
+        assert translations.outgoing(sent).encode(sent) == outgoing_of(header, HERE).encode(sent)
+
+
 def test_sections_that_become_much_are_not_remembered() -> None:
     arrays = Map([(f"a{number}", Array(b"\x45", [[]] * 255)) for number in range(13)])  # of lists, which take no bytes
     found = split_sections(message(BODY, before=section(0x74, arrays)))

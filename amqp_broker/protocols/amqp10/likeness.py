@@ -273,24 +273,51 @@ class Cut:
         shape: what is left of it.
         bare_start: where the sections between the annotations and the body begin,
         bare_end: and where they end.
-        gaps: where it was taken out.
+        own: what was taken out of them.
+        places: where that stands behind the headers, by its place in a properties section.
     """
 
-    __slots__ = ("bare_end", "bare_start", "gaps", "shape")
+    __slots__ = ("_twice", "bare_end", "bare_start", "gaps", "shape")
 
-    def __init__(self, shape: tuple[bytes, ...], bare_start: int, bare_end: int, gaps: list[Gap]) -> None:
+    def __init__(
+        self, shape: tuple[bytes, ...], bare_start: int, bare_end: int, own: Own, places: dict[int, Gap]
+    ) -> None:
         self.shape = shape
         self.bare_start = bare_start
         self.bare_end = bare_end
-        self.gaps = gaps
+        self._twice: list[tuple[int, int, int, int, int, int]] = [
+            (place, code, bare_start + first, bare_start + end, *places.get(place, (0, 0)))
+            for place, code, first, end in own.fields
+        ]
+        self.gaps = own.gaps(bare_start) + list(places.values())
 
     def bare(self, header: bytes) -> bytes:
         """These sections, of a message whose own fields stand at the same places."""
         return header[self.bare_start : self.bare_end]
 
+    def is_own_twice(self, header: bytes) -> bool:
+        """Whether such a message has the same of its own there and behind the headers: nobody has changed it."""
+        for place, code, first, end, start, behind in self._twice:
+            if code == _SHORT_TEXT:
+                text = header[first:end]
+                if header[start:behind] != text or not (text.isascii() or _is_utf8(text[1:])):
+                    return False
+            elif header[start:behind] != _own_field(header, place, code, first, end):
+                return False
+        return True
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
 
 def cut_header(header: bytes, kept_entry: bytes) -> Cut | None:
-    """Take out of a content header what its message has of its own; None as from ``own_of``.
+    """Take out of a content header what its message has of its own; None as from ``own_of``, and where somebody has
+    changed it.
 
     Args:
         header: of a message that may be anybody's.
@@ -326,18 +353,19 @@ def _cut(header: bytes, kept_entry: bytes) -> Cut | None:
         return None
     before = header[_FLAGS_OFFSET:table], header[table + 4 : kept_length], header[start:properties]
     kept = own.shape, header[behind:table_end]
-    gaps = own.gaps(properties)
-    shape = (*before, *kept, *_alike_behind(header, flags, table_end, gaps))
-    return Cut(shape, properties, table_end, gaps)
+    places: dict[int, Gap] = {}
+    shape = (*before, *kept, *_alike_behind(header, flags, table_end, places))
+    cut = Cut(shape, properties, table_end, own, places)
+    return cut if len(places) == len(own.fields) and cut.is_own_twice(header) else None
 
 
-def _alike_behind(header: bytes, flags: int, offset: int, gaps: list[Gap]) -> tuple[bytes, bytes, bytes]:
-    """What stands behind the headers, without ids and the time, whose places come to the gaps."""
+def _alike_behind(header: bytes, flags: int, offset: int, places: dict[int, Gap]) -> tuple[bytes, bytes, bytes]:
+    """What stands behind the headers, without ids and the time, whose places are noted."""
     start = offset
     offset += bool(flags & FLAG_DELIVERY_MODE) + bool(flags & FLAG_PRIORITY)
     mode = header[start:offset]
     if flags & FLAG_CORRELATION_ID:
-        gaps.append((offset + 1, offset + 1 + header[offset]))
+        places[CORRELATION_ID] = offset, offset + 1 + header[offset]
         offset += 1 + header[offset]
     start = offset
     for flag in (FLAG_REPLY_TO, FLAG_EXPIRATION):
@@ -345,10 +373,10 @@ def _alike_behind(header: bytes, flags: int, offset: int, gaps: list[Gap]) -> tu
             offset += 1 + header[offset]
     middle = header[start:offset]
     if flags & FLAG_MESSAGE_ID:
-        gaps.append((offset + 1, offset + 1 + header[offset]))
+        places[MESSAGE_ID] = offset, offset + 1 + header[offset]
         offset += 1 + header[offset]
     if flags & FLAG_TIMESTAMP:
-        gaps.append((offset, offset + 8))
+        places[CREATION_TIME] = offset, offset + 8
         offset += 8
     return mode, middle, header[offset:]
 

@@ -168,7 +168,8 @@ class Like:
     def has_like(self, header: bytes, address: Address) -> bool:
         """Whether a message is like it, and has its own fields at the same places."""
         common = self._common
-        return len(header) == common.size and common.is_in(header, 0) and address.encoded == self._address
+        is_like = len(header) == common.size and common.is_in(header, 0) and address.encoded == self._address
+        return is_like and self.cut.is_own_twice(header)
 
 
 class Translations:
