@@ -27,6 +27,7 @@ from amqp_broker.server.sharding.directory import BY
 
 WAITING_MAX: Final = 10_000  # events; of more the oldest are dropped
 CALL_EVENTS: Final = 1_000
+CALL_BYTES: Final = 1_048_576  # from which on there is no further event in a call: a link takes 16 MiB
 AGAIN_S: Final = 1.0  # when the other process is not there
 REFUSED: Final = "user.authentication.failure"
 OF_HERE: Final = ("binding.", "policy.", "queue.")  # even where the directory says so: they go with a virtual host
@@ -80,11 +81,21 @@ class EventsElsewhere(Events):
             await trio.lowlevel.checkpoint()
             await self._came.wait()
             while self._waiting:
-                some = [self._waiting.popleft() for _ in range(min(len(self._waiting), CALL_EVENTS))]
+                some = self._next_ones()
                 to = folder()
                 if to is not None and not await _sent(to, some):
-                    self._waiting.extendleft(reversed(some[-(WAITING_MAX - len(self._waiting)) :]))
+                    room = WAITING_MAX - len(self._waiting)
+                    self._waiting.extendleft(reversed(some[max(len(some) - room, 0) :]))
                     await trio.sleep(AGAIN_S)
+
+    def _next_ones(self) -> list[tuple[str, str]]:
+        """The events of the next call."""
+        some: list[tuple[str, str]] = []
+        size_bytes = 0
+        while self._waiting and len(some) < CALL_EVENTS and size_bytes < CALL_BYTES:
+            some.append(self._waiting.popleft())
+            size_bytes += len(some[-1][1])
+        return some
 
 
 async def _sent(folder: Path, events: list[tuple[str, str]]) -> bool:
