@@ -343,7 +343,7 @@ class ClassicQueue(ReplayableQueue):
     def _deliver_ready(self, messages_max: int) -> int:
         if self._dropping is not None and self.limits is not None:
             self._drop_overflow(self.limits)
-            if self._dropping is not None:
+            if self._is_dropping():  # compiled code takes the attribute to be what it was
                 return messages_max
         if self._may_expire and not self._expire_head():
             return messages_max
@@ -561,6 +561,9 @@ class ClassicQueue(ReplayableQueue):
             self._dropping = None
         self.discard(dropped, DeathReason.MAXLEN)
         return bool(dropped)
+
+    def _is_dropping(self) -> bool:
+        return self._dropping is not None
 
     def _drop_all(self, limits: LengthLimits) -> None:
         """Finish dropping, in one go: it decides what becomes of the next message."""
