@@ -266,8 +266,8 @@ class PublishingLink(IncomingLink):
         connection = session.connection
         try:
             content, header, body = self._reader.read(data, start)
-        except (Malformed, WireError) as error:
-            raise decode_error(f"a message cannot be read: {error}") from None
+        except (Malformed, WireError) as unread:  # compiled code has one type for each name
+            raise decode_error(f"a message cannot be read: {unread}") from None
         digest = content.digest
         user = connection.client.user
         if digest.user_id is not None and digest.user_id != user.name and IMPERSONATOR not in user.tags:
