@@ -153,6 +153,8 @@ def run() -> None:
 
 def _is_of_the_output(error: OSError) -> bool:
     """Whether what failed is writing to standard output, as on a full disk; says so, and lets go of what is left."""
+    if sys.stdout is None:
+        return False
     try:
         os.write(sys.stdout.fileno(), b"\n")
     except OSError as again:
