@@ -394,8 +394,11 @@ class Shard:
     async def _shut_down_after(self, event: trio.Event, server: BrokerServer) -> None:
         await event.wait()
         self._known.is_closing = True
+        patience_s = self._here.settings.shutdown_grace_ms / 1000 + LAST_WRITES_S
+        if self._store is not None:
+            self._store.give_up(patience_s)  # the server closes the journal itself, and then nothing else goes on here
         server.shut_down()
-        await trio.sleep(self._here.settings.shutdown_grace_ms / 1000 + LAST_WRITES_S)
+        await trio.sleep(patience_s)
         self._lose("etcd did not take the last writes in time")
 
 

@@ -14,7 +14,9 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from typing import Final
 
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, Members
@@ -69,17 +71,25 @@ class EtcdStore:
         self._node_id = node_id
         self._numbers = [0] * LANES
         self._change = threading.Condition()
-        self._is_given_up = False
+        self._ends_s = inf  # of the monotonic clock: from then on nobody waits for etcd
         self._new_epoch = epoch
         self._preferred: int | None = None  # the place of a member, not turned to yet
         self.free_bytes: int | None = None  # how much more may be written; None where nobody has looked
         self.is_out_of_space = False
 
-    def give_up(self) -> None:
-        """From any thread: whoever waits for etcd is told that the ownership is lost."""
+    def give_up(self, after_s: float = 0.0) -> None:
+        """From any thread: whoever waits for etcd is told that the ownership is lost.
+
+        Args:
+            after_s: in so many seconds, for who has the thread wait that would say so then.
+        """
         with self._change:
-            self._is_given_up = True
+            self._ends_s = min(self._ends_s, time.monotonic() + after_s)
             self._change.notify_all()
+
+    @property
+    def _is_given_up(self) -> bool:
+        return time.monotonic() >= self._ends_s
 
     def prefer(self, place: int) -> None:
         """From any thread: write by way of the member at a place from now on, for as long as it answers."""
@@ -169,7 +179,7 @@ class EtcdStore:
         """
         with self._change:
             while self._new_epoch == self._epoch and not self._is_given_up:
-                self._change.wait()
+                self._change.wait(None if self._ends_s == inf else self._ends_s - time.monotonic())
             if self._is_given_up:
                 raise OwnershipLost(errno.EROFS, "the node gave its ownership up")
             self._epoch = self._new_epoch
@@ -240,7 +250,7 @@ class EtcdStore:
 
     def _pause(self, delay_s: float) -> None:
         with self._change:
-            if self._is_given_up or self._change.wait_for(lambda: self._is_given_up, delay_s):
+            if self._change.wait_for(lambda: self._is_given_up, delay_s):
                 raise OwnershipLost(errno.EROFS, "the node gave its ownership up")
 
     def entries(self, prefix: str, first: str = "") -> Iterator[Entry]:

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 import trio
 
+from amqp_broker.cluster import shard as shard_module
 from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.keys import Keys, Node
 from amqp_broker.cluster.known import Known
 from amqp_broker.cluster.lease import Lease
-from amqp_broker.cluster.members import Address
+from amqp_broker.cluster.members import Address, EtcdRefused, Members
 from amqp_broker.cluster.node import ClusterNode
 from amqp_broker.cluster.shard import Shard, Surroundings
 from amqp_broker.cluster.standby import Standby
 from amqp_broker.cluster.store import EtcdStore
+from amqp_broker.journal.failures import JournalFailed
+from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.kept_copies import KeptCopies
+from amqp_broker.journal.kept_files import KeptFiles
 from amqp_broker.journal.memory_files import MemoryFiles
+from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.server.changes import until_durable
 from amqp_broker.settings import Settings
-from tests.support.fake_etcd import FakeEtcd
+from tests.support.fake_etcd import FakeEtcd, UnreliableMember
 from tests.support.served import on_a_jumping_clock
 
 KEYS = Keys("orders")
@@ -45,6 +54,15 @@ class AsyncEtcd(FakeEtcd):
         return answer
 
     call_once = call
+
+
+class SilentMember(UnreliableMember):
+    """Answers until it is told not to."""
+
+    is_silent = False
+
+    def call_all(self, path: str, requests: Sequence[bytes]) -> list[bytes | EtcdRefused | None]:
+        return [None] * len(requests) if self.is_silent else super().call_all(path, requests)
 
 
 def shard_of(etcd: AsyncEtcd, known: Known) -> Shard:
@@ -129,6 +147,38 @@ def test_who_takes_over_from_an_etcd_that_is_silent_does_not_wait_with_its_end(h
         return False
 
     assert trio.run(own)
+
+
+def test_who_is_to_end_waits_a_while_only_for_a_silent_etcd_to_take_the_last_writes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A journal is closed in the event loop, where nobody else could say then that it is enough."""
+    monkeypatch.setattr(shard_module, "LAST_WRITES_S", 0.02)
+    etcd, known = AsyncEtcd(), Known("me")
+    known.add_shard(0)
+    shard, member = shard_of(etcd, known), SilentMember(etcd, Random(1))
+    cast(SimpleNamespace, shard._here).settings = Settings(shutdown_grace_ms=0)
+    store = shard._store = EtcdStore(Members([member]), KEYS.shard(0), KEYS.owner(0), etcd.put(OWNER, b"me 1"))
+    store.open()
+    server = BrokerServer(Settings())
+    server.open(SegmentJournal(KeptFiles(store, MemoryFiles())))
+    patience = threading.Timer(5, store.give_up)
+
+    async def end() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.serve)
+            await until_durable(server.broker)
+            member.is_silent = True
+            patience.start()
+            shard._stepping_down.set()
+            nursery.start_soon(shard._shut_down_after, shard._stepping_down, server)
+
+    began_s = time.monotonic()
+    with pytest.raises(ExceptionGroup) as caught:
+        trio.run(end)
+    patience.cancel()
+    assert caught.group_contains(JournalFailed, match="gave its ownership up")
+    assert time.monotonic() - began_s < 4
 
 
 def test_who_owned_it_last_is_not_waited_for() -> None:
