@@ -39,7 +39,7 @@ from amqp_broker.cluster.standby import LOAD_TIMEOUT_S, TRUST_S, Standby, remove
 from amqp_broker.cluster.store import EtcdStore
 from amqp_broker.cluster.upkeep import Upkeep
 from amqp_broker.explanations import system_reason
-from amqp_broker.journal.failures import JournalFailed
+from amqp_broker.journal.failures import JournalError, JournalFailed
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.kept_copies import KeptCopies
 from amqp_broker.journal.kept_files import KeptFiles
@@ -298,7 +298,7 @@ class Shard:
             await self._serve_broker(server, upkeep)
         except* (JournalFailed, OSError) as errors:
             self._say_lost("; ".join(_reasons(errors)))
-        except* CannotAgree as errors:  # a node of another release may
+        except* (CannotAgree, JournalError) as errors:  # a node of another release may
             self._stands_back_until_s = trio.current_time() + here.configuration.lease_ttl_s
             self._say_lost("; ".join(_reasons(errors)))
         finally:
@@ -356,15 +356,21 @@ class Shard:
             nursery.start_soon(upkeep.run)
             nursery.start_soon(self._ask_others_while_silent)
             nursery.start_soon(self._resume_where_nobody_owns_it)
-            if here.sharing is not None:
-                await nursery.start(here.sharing.keep, self.number, server, lambda: self._ownership.claim)
-            self._known.server, self._known.is_closing = server, False
-            here.known.tell()
+            self._known.is_closing = False
             for event in (here.ending, self._stepping_down):
                 nursery.start_soon(self._shut_down_after, event, server)
+            nursery.start_soon(self._let_clients_in, server, nursery)
             await _wait_for_any(self._lost, server.ended)
             self._known.server = None
             nursery.cancel_scope.cancel()
+
+    async def _let_clients_in(self, server: BrokerServer, nursery: trio.Nursery) -> None:
+        """Serve them once the shard agrees with the directory, where there is one; until etcd answers it does not."""
+        here = self._here
+        if here.sharing is not None:
+            await nursery.start(here.sharing.keep, self.number, server, lambda: self._ownership.claim)
+        self._known.server = server
+        here.known.tell()
 
     async def _resume_where_nobody_owns_it(self) -> None:
         """The shard's key may have been taken away from this node, which lives, by one that has died since."""

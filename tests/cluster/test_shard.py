@@ -12,6 +12,7 @@ from typing import cast
 
 import pytest
 import trio
+import trio.testing
 
 from amqp_broker.cluster import shard as shard_module
 from amqp_broker.cluster.configuration import ClusterConfiguration
@@ -24,7 +25,8 @@ from amqp_broker.cluster.node import ClusterNode
 from amqp_broker.cluster.shard import Shard, Surroundings
 from amqp_broker.cluster.standby import Standby
 from amqp_broker.cluster.store import EtcdStore
-from amqp_broker.journal.failures import JournalFailed
+from amqp_broker.cluster.upkeep import Upkeep
+from amqp_broker.journal.failures import FormatNotSupported, JournalDamaged, JournalError, JournalFailed
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.kept_copies import KeptCopies
 from amqp_broker.journal.kept_files import KeptFiles
@@ -179,6 +181,54 @@ def test_who_is_to_end_waits_a_while_only_for_a_silent_etcd_to_take_the_last_wri
     patience.cancel()
     assert caught.group_contains(JournalFailed, match="gave its ownership up")
     assert time.monotonic() - began_s < 4
+
+
+@pytest.mark.parametrize("event", ["_lost", "_stepping_down"])
+@on_a_jumping_clock
+async def test_who_cannot_agree_with_the_directory_yet_lets_its_shard_go_all_the_same(event: str) -> None:
+    async def keep(*arguments: object, task_status: object) -> None:
+        await trio.sleep_forever()  # etcd is silent, or another node owns the root
+
+    known = Known("me")
+    known.add_shard(0)
+    shard = shard_of(AsyncEtcd(), known)
+    here = cast(SimpleNamespace, shard._here)
+    here.settings, here.sharing = Settings(shutdown_grace_ms=0), SimpleNamespace(keep=keep)
+    here.lease.may_speak = True
+    upkeep = cast(Upkeep, SimpleNamespace(is_low=False, run=trio.sleep_forever))
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(shard._serve_broker, BrokerServer(Settings()), upkeep)
+            await trio.testing.wait_all_tasks_blocked()
+            getattr(shard, event).set()
+
+
+@pytest.mark.parametrize("error", [FormatNotSupported("a newer release"), JournalDamaged("f", 1, "bytes")])
+def test_a_journal_that_a_node_cannot_read_is_left_to_others(
+    error: JournalError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(journal: object) -> None:
+        raise error
+
+    async def own() -> None:
+        etcd, known = AsyncEtcd(), Known("me")
+        known.add_shard(0)
+        shard = shard_of(etcd, known)
+        monkeypatch.setattr(shard_module, "blocking_members", lambda *_: Members([UnreliableMember(etcd, Random(1))]))
+        here = cast(SimpleNamespace, shard._here)
+        here.configuration.addresses, here.settings = [], Settings()
+        here.clients.end_conversations = lambda shard: None
+        here.new_server = lambda gate, shard: SimpleNamespace(open=fail)
+        epoch = await shard._ownership.campaign(1)
+        assert epoch is not None
+        standby = Standby(here.configuration, "", Path("unused"))
+        standby._ended.set()
+        standby._copies, standby._revision = KeptCopies(MemoryFiles()), epoch
+        await shard._own(epoch, standby)
+        assert OWNER not in etcd.keys
+        assert shard._stands_back_until_s > trio.current_time()
+
+    trio.run(own)
 
 
 def test_who_owned_it_last_is_not_waited_for() -> None:
