@@ -12,7 +12,7 @@ from typing import Final
 
 import trio
 
-from amqp_broker.cluster.members import UNAUTHENTICATED, Address, EtcdRefused, EtcdUnavailable
+from amqp_broker.cluster.members import UNKNOWN_STATUSES, Address, EtcdRefused, EtcdUnavailable, is_login_old
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.calls import OK, Answer, Calls, ConnectionFailed, Ended
 from amqp_broker.explanations import system_reason
@@ -20,7 +20,6 @@ from amqp_broker.network.wake_up import WakeUp
 
 RECEIVE_BYTES: Final = 262_144
 ANSWERS_MAX: Final = 10_000  # of one call that nobody has taken yet; then it ends
-UNKNOWN_STATUSES: Final = (1, 2, 4, 10, 14)  # they leave open what was done
 
 
 class _Connection:
@@ -187,7 +186,7 @@ class EtcdClient:
                 message = event.message
             elif event.status == OK:
                 return message
-            elif event.status in UNKNOWN_STATUSES or event.status == UNAUTHENTICATED:
+            elif event.status in UNKNOWN_STATUSES or is_login_old(event.status, event.explanation):
                 raise EtcdUnavailable(event.explanation)
             else:
                 raise EtcdRefused(event.status, event.explanation)

@@ -21,6 +21,8 @@ CALL_TIMEOUT_S: Final = 1.0  # then the next member is asked; an election of etc
 RECEIVE_BYTES: Final = 262_144
 RESOURCE_EXHAUSTED: Final = 8
 UNAUTHENTICATED: Final = 16
+UNKNOWN_STATUSES: Final = (1, 2, 4, 10, 14)  # cancelled, unknown, deadline exceeded, aborted, unavailable
+OLD_LOGIN: Final = "revision of auth store is old"  # of a token that was made before users or roles were changed
 
 
 class EtcdUnavailable(Exception):
@@ -97,6 +99,7 @@ class Member:
         self._timeout_s = timeout_s
         self._socket: socket.socket | None = None
         self._calls: Calls | None = None
+        self._is_login_old = False
         self._failure = "it does not answer"  # why nothing is known, the last time
 
     def __str__(self) -> str:
@@ -112,15 +115,18 @@ class Member:
         deadline_s = time.monotonic() + self._timeout_s
         try:
             calls, connection = self._connected()
+            connection.settimeout(self._timeout_s)
             numbers = {calls.begin(path, request): place for place, request in enumerate(requests)}
             connection.sendall(calls.take_output())
             while numbers:
                 self._await(calls, connection, deadline_s, numbers, outcomes)
+        except EtcdRefused as refused:  # the login
+            return [refused for _ in requests]
         except (OSError, ConnectionFailed) as error:
             self._failure = system_reason(error) if isinstance(error, OSError) else str(error)
             self.close()
-        if any(isinstance(one, EtcdRefused) and one.status == UNAUTHENTICATED for one in outcomes):
-            self.close()  # the token has expired: the next connection has a new one
+        if self._is_login_old:
+            self.close()  # the next connection has a new one
         return outcomes
 
     def call(self, path: str, request: bytes) -> bytes:
@@ -142,6 +148,7 @@ class Member:
         if self._socket is not None:
             self._socket.close()
         self._socket = self._calls = None
+        self._is_login_old = False
 
     def _connected(self) -> tuple[Calls, socket.socket]:
         if self._calls is None or self._socket is None:
@@ -195,16 +202,22 @@ class Member:
             else:
                 del numbers[event.call]
                 if event.status != OK:
-                    outcomes[place] = (
-                        None if _is_unknown(event.status) else EtcdRefused(event.status, event.explanation)
-                    )
+                    outcomes[place] = self._refusal(event.status, event.explanation)
         if output := calls.take_output():
             connection.sendall(output)
 
+    def _refusal(self, status: int, explanation: str) -> EtcdRefused | None:
+        """A call that has ended with an error; None where it is to be made again."""
+        self._is_login_old = self._is_login_old or is_login_old(status, explanation)
+        if status not in UNKNOWN_STATUSES and not is_login_old(status, explanation):
+            return EtcdRefused(status, explanation)
+        self._failure = explanation
+        return None
 
-def _is_unknown(status: int) -> bool:
-    """Whether a status leaves open what was done: cancelled, unknown, deadline exceeded, aborted, unavailable."""
-    return status in (1, 2, 4, 10, 14)
+
+def is_login_old(status: int, explanation: str) -> bool:
+    """Whether a call was refused because the token is of no use any more, which another login mends."""
+    return status == UNAUTHENTICATED or OLD_LOGIN in explanation
 
 
 class Members:
