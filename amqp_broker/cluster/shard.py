@@ -48,7 +48,7 @@ from amqp_broker.journal.real_files import RealFiles
 from amqp_broker.logs import log_event
 from amqp_broker.network.pump import OutputGate
 from amqp_broker.server.broker_server import BrokerServer
-from amqp_broker.server.garbage import without_collections
+from amqp_broker.server.garbage import collect_all, without_collections
 from amqp_broker.server.sharding.directory import CannotAgree
 from amqp_broker.server.sharding.sharing import Sharing
 from amqp_broker.settings import Settings
@@ -59,6 +59,7 @@ STAGGER_S: Final = 0.2  # between the first who campaigns and the next
 LAST_WRITES_S: Final = 5.0  # after the clients have gone
 GATE_PAUSE_S: Final = 0.02
 ASK_PAUSE_S: Final = 0.5
+GARBAGE_PAUSE_S: Final = 5.0  # after a shard was let go, until its broker is looked for: meanwhile clients come back
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +217,19 @@ class Shard:
                 epoch = await self._win(standby)
                 if epoch is not None:
                     await self._own(epoch, standby)
+                    nursery.start_soon(self._give_memory_back)
                 standby.stop()
+
+    async def _give_memory_back(self) -> None:
+        """Give back what the broker had that was served here, unless other shards are: nothing else goes on meanwhile.
+
+        It refers to itself in circles, and what was read of the journal is frozen.
+        """
+        with trio.move_on_after(GARBAGE_PAUSE_S):
+            await self._here.ending.wait()
+            return
+        if not any(shard.is_owner for shard in self._here.known.shards.values()):
+            collect_all()
 
     async def _win(self, standby: Standby) -> int | None:
         """Campaign while nobody owns the shard; returns the epoch once that is won, or None at the node's end."""

@@ -72,6 +72,13 @@ async def collect_garbage(broker: Broker, connections_ended: Callable[[], int], 
             give_memory_back()
 
 
+def collect_all() -> None:
+    """Look through all objects once, what is frozen too, where a whole broker is among what is not used any more."""
+    gc.unfreeze()
+    gc.collect()
+    give_memory_back()
+
+
 def give_memory_back() -> None:
     """Let the C library hand what it holds free back to the system; of itself it keeps all that lies below something
     that is in use. Only glibc can.

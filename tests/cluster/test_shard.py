@@ -231,6 +231,21 @@ def test_a_journal_that_a_node_cannot_read_is_left_to_others(
     trio.run(own)
 
 
+@pytest.mark.parametrize("owns", ["nothing", "another shard", "nothing, and ends"])
+@on_a_jumping_clock
+async def test_memory_is_given_back_where_a_shard_was_let_go(owns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, collected = Known("me"), list[float]()
+    known.add_shard(0)
+    known.add_shard(1).server = cast(BrokerServer, object()) if owns == "another shard" else None
+    shard = shard_of(AsyncEtcd(), known)
+    if owns == "nothing, and ends":
+        shard._here.ending.set()
+    monkeypatch.setattr(shard_module, "collect_all", lambda: collected.append(trio.current_time()))
+    began_s = trio.current_time()
+    await shard._give_memory_back()
+    assert [at_s > began_s for at_s in collected] == ([True] if owns == "nothing" else [])
+
+
 def test_who_owned_it_last_is_not_waited_for() -> None:
     """It is dead, or stands back: one of the two that are left goes first."""
     for owner in "abc":
