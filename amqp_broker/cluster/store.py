@@ -254,12 +254,14 @@ class EtcdStore:
                 raise OwnershipLost(errno.EROFS, "the node gave its ownership up")
 
     def entries(self, prefix: str, first: str = "") -> Iterator[Entry]:
-        """All keys with a prefix (``Store.entries``).
+        """All keys with a prefix (``Store.entries``); nobody but the owner, who asks, could change them meanwhile.
+
+        So they are read as they are: what was there at one moment the owner of another shard may have compacted away.
 
         Raises:
             OSError: etcd will not, or the node gives its ownership up while etcd does not answer.
         """
-        for _, entries in pages_in(self._read, self._prefix, prefix, 0, first):
+        for _, entries in pages_in(self._read, self._prefix, prefix, None, first):
             yield from entries
 
     def _read(self, request: bytes) -> bytes:
@@ -303,9 +305,9 @@ class StoreAtOneRevision:
 
 
 def pages_in(
-    read: Callable[[bytes], bytes], store_prefix: str, prefix: str, revision: int, first: str = ""
+    read: Callable[[bytes], bytes], store_prefix: str, prefix: str, revision: int | None, first: str = ""
 ) -> Iterator[tuple[int, list[Entry]]]:
-    """All keys with a prefix in the order of the keys, some at a time, as they stood at one revision, which comes too.
+    """All keys with a prefix in the order of the keys, some at a time, and the revision at which they stood.
 
     There is one page at least, be it empty.
 
@@ -313,16 +315,18 @@ def pages_in(
         read: asks etcd for a range.
         store_prefix: what the store's keys begin with.
         prefix: within the store.
-        revision: 0 for the present one.
+        revision: of all of them, 0 for the present one; None for the present one each time.
         first: where to begin; empty for the first of them.
     """
     key = (store_prefix + (first or prefix)).encode()
     end = messages.prefix_end((store_prefix + prefix).encode())
     while True:
-        answer = messages.RangeAnswer.read(read(messages.range_request(key, end, limit=PAGE_KEYS, revision=revision)))
-        revision = revision or answer.revision
+        request = messages.range_request(key, end, limit=PAGE_KEYS, revision=revision or 0)
+        answer = messages.RangeAnswer.read(read(request))
+        if revision is not None:
+            revision = revision or answer.revision
         yield (
-            revision,
+            answer.revision if revision is None else revision,
             [
                 Entry(entry.key.decode().removeprefix(store_prefix), entry.value, entry.mod_revision)
                 for entry in answer.entries

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from amqp_broker.cluster import store as store_module
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, Member, Members
 from amqp_broker.cluster.store import EtcdStore, OwnershipLost
-from amqp_broker.etcd import messages
+from amqp_broker.etcd import messages, protobuf
 from amqp_broker.journal.failures import JournalFailed
 from amqp_broker.journal.files import FileSystem
 from amqp_broker.journal.journal import SegmentJournal
@@ -192,6 +192,24 @@ def test_a_full_etcd_is_asked_until_it_has_space() -> None:
     with pytest.raises(OSError, match="No space") as caught:
         store.check_space(11)
     assert caught.value.errno == errno.ENOSPC
+
+
+class CompactedMember(UnreliableMember):
+    """Has forgotten all but what is there now."""
+
+    def call(self, path: str, request: bytes) -> bytes:
+        if protobuf.integer_of(protobuf.decode(request), 4):
+            raise EtcdRefused(11, "etcdserver: mvcc: required revision has been compacted")
+        return super().call(path, request)
+
+
+def test_who_owns_a_shard_reads_it_although_the_owner_of_another_one_compacts_etcd() -> None:
+    etcd = FakeEtcd()
+    store = owned(etcd, [CompactedMember(etcd, Random(1))])
+    keys = [f"d/x/{number:03}" for number in range(2 * store_module.PAGE_KEYS)]
+    for key in keys:
+        etcd.put(f"c/shard/0/{key}".encode(), b"1")
+    assert [entry.key for entry in store.entries("d/")] == keys
 
 
 # --- a real etcd
