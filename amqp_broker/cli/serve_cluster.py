@@ -47,7 +47,9 @@ def serve_cluster(settings: Settings, fail: Callable[[ExitCode, str], NoReturn])
             f"a cluster needs the package {error.name}: pip install 'amqp-broker-server[cluster]'",
         )
     from amqp_broker.network.listeners import CannotListen
+    from amqp_broker.network.tls import BadCertificate
     from amqp_broker.server.data_folder import CannotUseDataFolder, DataFolder
+    from amqp_broker.server.logins.failures import CannotAskBackend
     from amqp_broker.server.service_manager import ServiceManager
     from amqp_broker.settings import SettingError
 
@@ -56,6 +58,8 @@ def serve_cluster(settings: Settings, fail: Callable[[ExitCode, str], NoReturn])
     except SettingError as error:
         fail(ExitCode.WRONG_USE, str(error))
     codes: dict[type[BaseException], ExitCode] = {
+        BadCertificate: ExitCode.WRONG_USE,
+        CannotAskBackend: ExitCode.WRONG_USE,
         CannotJoin: ExitCode.CANNOT_JOIN,
         CannotListen: ExitCode.CANNOT_LISTEN,
         CannotUseDataFolder: ExitCode.CANNOT_USE_DATA_FOLDER,
@@ -73,7 +77,7 @@ def serve_cluster(settings: Settings, fail: Callable[[ExitCode, str], NoReturn])
             node = ClusterNode(settings, configuration, folder.path, _administration)
             ready = partial(announcements.node_ready, cluster=configuration.cluster, log_format=settings.log_format)
             trio.run(_serve, node, etcd, ServiceManager(os.environ), ready)
-    except* (CannotJoin, CannotListen, CannotUseDataFolder, EtcdMissing) as errors:
+    except* (BadCertificate, CannotAskBackend, CannotJoin, CannotListen, CannotUseDataFolder, EtcdMissing) as errors:
         failure = errors
         while isinstance(failure, BaseExceptionGroup):
             failure = failure.exceptions[0]

@@ -7,12 +7,16 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pika
 import pytest
 
+from amqp_broker.cli.exit_codes import ExitCode
+from amqp_broker.cli.serve_cluster import serve_cluster
+from amqp_broker.settings import Settings
 from tests.support.cluster_processes import ClusterOfThree, NodeProcess
 from tests.support.command_line import OurBroker
 from tests.support.command_line import run as command
@@ -55,6 +59,19 @@ def until(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
+
+
+def test_a_certificate_that_is_not_there_is_told_in_a_line(tmp_path: Path) -> None:
+    told: list[tuple[ExitCode, str]] = []
+
+    def fail(code: ExitCode, text: str) -> NoReturn:
+        told.append((code, text))
+        raise SystemExit
+
+    places = {"cluster": "etcd://127.0.0.1:1/c", "data_dir": str(tmp_path), "tls_certificate": "nowhere.pem"}
+    with pytest.raises(SystemExit):
+        serve_cluster(Settings(port=0, cluster_secret="s", tls_key="nowhere.pem", **places), fail)  # type: ignore[arg-type]
+    assert [(code, "nowhere.pem" in text) for code, text in told] == [(ExitCode.WRONG_USE, True)]
 
 
 @pytest.mark.slow
