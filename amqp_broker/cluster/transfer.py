@@ -25,7 +25,7 @@ from amqp_broker.cluster.keys import Keys
 from amqp_broker.cluster.lease import Lease
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, Members, blocking_members
 from amqp_broker.cluster.ownership import Ownership
-from amqp_broker.cluster.store import EtcdStore, StoreAtOneRevision
+from amqp_broker.cluster.store import EtcdStore, OwnershipLost, StoreAtOneRevision
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.calls import OK, Answer
 from amqp_broker.journal.files import FileSystem
@@ -37,6 +37,8 @@ COPY_BYTES: Final = 1_048_576
 CALL_TIMEOUT_S: Final = 5.0
 DIGEST_BYTES: Final = 32  # of SHA-256, at the end of etcd's snapshots
 IMPORTER: Final = "importer"
+LOOK_S: Final = 0.5  # how often it is asked whether etcd is full
+OUT_OF_RANGE: Final = 11  # of gRPC
 SEVERAL_JOURNALS: Final = (
     "a journal for each shard, and a broker alone has one: 'cluster backup' has all of them, for etcdctl to restore; "
     "to move in or out, export and import definitions over HTTP, and have shovels carry the messages"
@@ -47,6 +49,17 @@ Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 class CannotTransfer(Exception):
     """The failure of a transfer: nothing was changed; the text says why, and the way out."""
+
+
+def _explained(error: EtcdUnavailable | EtcdRefused) -> str:
+    """Why etcd does not do it, and the way out."""
+    if isinstance(error, EtcdUnavailable):
+        return f"{error}: is etcd running, and is the setting cluster right?"
+    if error.status == OUT_OF_RANGE:
+        return "etcd has forgotten the moment that is read, as much is written meanwhile: try again, or stop the nodes"
+    if error.is_out_of_space:
+        return f"{error}: give it a larger quota, and clear its alarm"
+    return f"etcd refuses this: {error}: look at the user and password in the setting cluster"
 
 
 class _AtOneRevision(StoreAtOneRevision):
@@ -60,7 +73,7 @@ class _AtOneRevision(StoreAtOneRevision):
         try:
             return self._members.call(messages.RANGE, request)
         except (EtcdUnavailable, EtcdRefused) as error:
-            raise CannotTransfer(f"{error}: is etcd running, and is the setting cluster right?") from error
+            raise CannotTransfer(_explained(error)) from error
 
     def commit(self, transactions: Sequence[Transaction]) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -142,19 +155,42 @@ async def import_journal(
             await check_etcd(etcd, keys, configuration.shards)
             await _refuse_what_is_there(etcd, keys, shard)
             await lease.grant()
-            nursery.start_soon(lease.keep_alive)
             epoch = await ownership.campaign(lease.number)
             if epoch is None:
                 raise CannotTransfer("a node of the cluster runs: stop all of them first")
             with closing(blocking_members(configuration.addresses, CALL_TIMEOUT_S)) as members:
                 store = EtcdStore(members, keys.shard(shard), keys.owner(shard), epoch)
+                nursery.start_soon(_give_up_with, lease, store)
+                nursery.start_soon(_give_up_when_full, store)
                 size_bytes = await trio.to_thread.run_sync(_copy_into, store, source, progress)
             await ownership.disown(ownership.claim)
             await lease.revoke()
         except (EtcdUnavailable, EtcdRefused) as error:
-            raise CannotTransfer(f"{error}: is etcd running, and is the setting cluster right?") from error
+            raise CannotTransfer(_explained(error)) from error
+        except OwnershipLost as error:
+            if store.is_out_of_space:
+                remove = f"etcdctl del --prefix {keys.prefix}"
+                raise CannotTransfer(
+                    f"etcd is full: give it a larger quota, remove what was copied ({remove}), and clear its alarm"
+                ) from error
+            raise CannotTransfer("etcd has not heard of this import for as long as a lease lives: try again") from error
         nursery.cancel_scope.cancel()
     return size_bytes
+
+
+async def _give_up_with(lease: Lease, store: EtcdStore) -> None:
+    """Renew a lease; when it is lost, or nobody waits any more, the copying ends, which no node would take up."""
+    try:
+        await lease.keep_alive()
+    finally:
+        store.give_up()
+
+
+async def _give_up_when_full(store: EtcdStore) -> None:
+    """Wait for no space: there is no node that would make some."""
+    while not store.is_out_of_space:
+        await trio.sleep(LOOK_S)
+    store.give_up()
 
 
 async def _refuse_what_is_there(etcd: EtcdClient, keys: Keys, shard: int) -> None:
@@ -188,7 +224,7 @@ async def back_up(configuration: ClusterConfiguration, path: Path, progress: Pro
                 try:
                     size_bytes = await _receive_snapshot(etcd, file.write, progress)
                 except (EtcdUnavailable, EtcdRefused) as error:
-                    raise CannotTransfer(f"{error}: is etcd running, and is the setting cluster right?") from error
+                    raise CannotTransfer(_explained(error)) from error
                 nursery.cancel_scope.cancel()
             file.flush()
             os.fsync(file.fileno())

@@ -1,20 +1,23 @@
-"""Moving a cluster with several shards in and out is refused, with the way out in the text: in memory."""
+"""Moving a cluster in and out: what is refused, and what goes wrong meanwhile, with the way out in the text. In memory."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from random import Random
 from types import SimpleNamespace
 
 import pytest
 import trio
 
-from amqp_broker.cluster import transfer
+from amqp_broker.cluster import store, transfer
 from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.keys import Keys
-from amqp_broker.cluster.members import Address
+from amqp_broker.cluster.members import Address, EtcdRefused, Members
 from amqp_broker.cluster.transfer import CannotTransfer, export_journal, import_journal
 from amqp_broker.journal.memory_files import MemoryFiles
-from tests.support.fake_etcd import FakeEtcd
+from tests.cluster.test_shard import OWNER, AsyncEtcd
+from tests.support.fake_etcd import FakeEtcd, UnreliableMember
 
 CONFIGURATION = ClusterConfiguration("orders", (Address("127.0.0.1", 1),), "", "a", "127.0.0.1", 0, 3)
 WAY_OUT = "'cluster backup' has all of them.*definitions over HTTP, and have shovels carry the messages"
@@ -37,3 +40,54 @@ def test_an_export_of_several_shards_is_refused_whatever_the_setting_says(monkey
     with pytest.raises(CannotTransfer, match=WAY_OUT):
         export_journal(CONFIGURATION, 0, target, nothing)
     assert target.names() == []
+
+
+class FullMember(UnreliableMember):
+    """Takes what is small only."""
+
+    def call_all(self, path: str, requests: Sequence[bytes]) -> list[bytes | EtcdRefused | None]:
+        if max(map(len, requests)) > 10_000:
+            return [EtcdRefused(8, "etcdserver: mvcc: database space exceeded")] * len(requests)
+        return super().call_all(path, requests)
+
+
+class LeaseWhileOwned:
+    """Lives as long as there is an owner."""
+
+    number = 1
+
+    def __init__(self, etcd: AsyncEtcd, ttl_s: int) -> None:
+        self._etcd = etcd
+
+    async def grant(self) -> None:
+        pass
+
+    async def keep_alive(self) -> None:
+        while OWNER in self._etcd.keys:
+            await trio.sleep(0.001)
+
+
+@pytest.mark.parametrize(("member", "text"), [(UnreliableMember, "as long as a lease lives"), (FullMember, "etcd is full")])
+def test_an_import_that_etcd_does_not_take_ends(
+    member: type[UnreliableMember], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would take the shard back for it, or make space."""
+
+    async def no_check(*arguments: object) -> None:
+        pass
+
+    def lose(done_bytes: int, all_bytes: int) -> None:
+        if member is not FullMember:
+            etcd.delete(OWNER)
+
+    etcd, source = AsyncEtcd(), MemoryFiles()
+    source.create("1", 0).write_at(0, bytes(20_000))
+    monkeypatch.setattr(transfer, "EtcdClient", lambda *_: etcd)
+    monkeypatch.setattr(transfer, "Lease", LeaseWhileOwned)
+    monkeypatch.setattr(transfer, "check_etcd", no_check)
+    monkeypatch.setattr(transfer, "LOOK_S", 0.001)
+    monkeypatch.setattr(store, "OUT_OF_SPACE_RETRY_S", 0.001)
+    monkeypatch.setattr(transfer, "blocking_members", lambda *_: Members([member(etcd, Random(1))]))
+    with pytest.raises(ExceptionGroup) as caught:
+        trio.run(import_journal, CONFIGURATION, 0, source, lose)
+    assert caught.group_contains(CannotTransfer, match=text)
