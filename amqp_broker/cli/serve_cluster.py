@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -38,8 +38,9 @@ def serve_cluster(settings: Settings, fail: Callable[[ExitCode, str], NoReturn])
 
     try:
         from amqp_broker.cluster.configuration import cluster_configuration
+        from amqp_broker.cluster.etcd_beginning import initial_state
         from amqp_broker.cluster.etcd_checks import CannotJoin
-        from amqp_broker.cluster.etcd_member import FOLDER_NAME, EtcdMissing, etcd_command
+        from amqp_broker.cluster.etcd_member import FOLDER_NAME, EtcdMissing, etcd_command, look_after
         from amqp_broker.cluster.node import ClusterNode
     except ModuleNotFoundError as error:
         fail(
@@ -70,10 +71,10 @@ def serve_cluster(settings: Settings, fail: Callable[[ExitCode, str], NoReturn])
         with DataFolder(Path(settings.data_dir)) as folder:
             etcd = None
             if configuration.members:
+                member = configuration.members, configuration.node_name
                 place, quota_bytes = folder.path / FOLDER_NAME, settings.etcd_quota_bytes
-                etcd = etcd_command(
-                    configuration.members, configuration.node_name, configuration.cluster, place, quota_bytes
-                )
+                command = etcd_command(*member, configuration.cluster, place, quota_bytes)
+                etcd = partial(look_after, command, partial(initial_state, *member, place))
             node = ClusterNode(settings, configuration, folder.path, _administration)
             ready = partial(announcements.node_ready, cluster=configuration.cluster, log_format=settings.log_format)
             trio.run(_serve, node, etcd, ServiceManager(os.environ), ready)
@@ -93,19 +94,20 @@ def _administration(server: BrokerServer, shards: Shards | None) -> Serve:
 
 
 async def _serve(
-    node: ClusterNode, etcd: list[str] | None, manager: ServiceManager, ready: Callable[[Sequence[Endpoint]], None]
+    node: ClusterNode,
+    etcd: Callable[[], Awaitable[None]] | None,
+    manager: ServiceManager,
+    ready: Callable[[Sequence[Endpoint]], None],
 ) -> None:
     """Run a node, and the member of etcd that it looks after, which ends last."""
     import trio
-
-    from amqp_broker.cluster.etcd_member import look_after
 
     starting = trio.CancelScope()  # it may wait for etcd, a minute
     with trio.open_signal_receiver(*_SIGNALS) as signals:
         async with trio.open_nursery() as background:
             background.start_soon(_obey, signals, node, manager, starting)
             if etcd is not None:
-                background.start_soon(look_after, etcd)
+                background.start_soon(etcd)
             async with trio.open_nursery() as nursery:
                 with starting:
                     endpoints = await nursery.start(_run, node)

@@ -1,7 +1,8 @@
 """A member of etcd that a node looks after: a process of its own, started with the node and ended with it.
 
 Its data is in the node's data folder. What it logs are events of the node's log. When it ends by itself it is started
-again. Holds no calls to etcd, and does not change which members there are: that is ``etcdctl member``'s.
+again. Holds no calls to etcd (``etcd_beginning.py``), and does not change which members there are: that is ``etcdctl
+member``'s.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from amqp_broker.settings import SettingError
 CLIENT_PORT: Final = 2379
 FORM: Final = "NAME=HOST,NAME=HOST,NAME=HOST"
 FOLDER_NAME: Final = "etcd"
+STATE_OPTION: Final = "--initial-cluster-state"
 RESTART_PAUSE_S: Final = 1.0
 ENDING_S: Final = 5.0
 LINE_BYTES_MAX: Final = 65_536
@@ -50,6 +52,10 @@ class EtcdMissing(Exception):
     """etcd is not installed."""
 
 
+class CannotBegin(Exception):
+    """The other members would refuse a member without data; the text says what they are to be told."""
+
+
 @dataclass(frozen=True, slots=True)
 class MemberPlace:
     """The address of a member of etcd.
@@ -61,6 +67,16 @@ class MemberPlace:
 
     host: str
     port: int = CLIENT_PORT
+
+    @property
+    def client_url(self) -> str:
+        """Where clients reach it."""
+        return f"http://{_bracketed(self.host)}:{self.port}"
+
+    @property
+    def peer_url(self) -> str:
+        """Where the other members do."""
+        return f"http://{_bracketed(self.host)}:{self.port + 1}"
 
 
 def members_in(text: str) -> dict[str, MemberPlace]:
@@ -84,7 +100,7 @@ def members_in(text: str) -> dict[str, MemberPlace]:
 
 
 def etcd_command(members: dict[str, MemberPlace], name: str, cluster: str, folder: Path, quota_bytes: int) -> list[str]:
-    """How a member is started.
+    """How a member is started, without its initial state (``etcd_beginning.py``).
 
     Args:
         members: all of them.
@@ -102,16 +118,15 @@ def etcd_command(members: dict[str, MemberPlace], name: str, cluster: str, folde
         raise EtcdMissing("etcd is not installed: apt install etcd-server, or see https://etcd.io")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)  # etcd wants it so
-    peers = {one: f"http://{_bracketed(place.host)}:{place.port + 1}" for one, place in members.items()}
-    clients = f"http://{_bracketed(members[name].host)}:{members[name].port}"
+    peers = {one: place.peer_url for one, place in members.items()}
+    clients = members[name].client_url
     return [
         program,
         *("--name", name, "--data-dir", str(folder), "--initial-cluster-token", f"amqp-broker-{cluster}"),
         *("--listen-client-urls", clients, "--advertise-client-urls", clients),
         *("--listen-peer-urls", peers[name], "--initial-advertise-peer-urls", peers[name]),
         *("--initial-cluster", ",".join(f"{one}={url}" for one, url in peers.items())),
-        *("--initial-cluster-state", "new", "--quota-backend-bytes", str(quota_bytes)),
-        *("--snapshot-count", str(SNAPSHOT_COUNT)),
+        *("--quota-backend-bytes", str(quota_bytes), "--snapshot-count", str(SNAPSHOT_COUNT)),
         *("--logger", "zap", "--log-outputs", "stderr", "--log-level", "warn"),
     ]
 
@@ -120,15 +135,17 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-async def look_after(command: list[str]) -> None:
+async def look_after(command: list[str], initial_state: Callable[[], str]) -> None:
     """Run a member until cancelled; then end it, and return when it has ended.
 
     Args:
         command: as ``etcd_command`` has it.
+        initial_state: asked in a thread before each start; raises ``CannotBegin``.
     """
     while True:
+        state = await _until_it_can_begin(initial_state)
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *command],
+            [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *command, *(STATE_OPTION, state)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -143,6 +160,18 @@ async def look_after(command: list[str]) -> None:
             with trio.CancelScope(shield=True):
                 await _end(process)
         log_event(logging.ERROR, "etcd ended", exit_code=process.returncode, again_in_s=RESTART_PAUSE_S)
+        await trio.sleep(RESTART_PAUSE_S)
+
+
+async def _until_it_can_begin(initial_state: Callable[[], str]) -> str:
+    told = ""
+    while True:
+        try:
+            return await trio.to_thread.run_sync(initial_state, abandon_on_cancel=True)
+        except CannotBegin as error:
+            if str(error) != told:
+                told = str(error)
+                log_event(logging.ERROR, "etcd not started", reason=told)
         await trio.sleep(RESTART_PAUSE_S)
 
 

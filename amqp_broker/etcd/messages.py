@@ -292,8 +292,9 @@ class Member:
     """A member of etcd's own cluster."""
 
     member_id: int
-    name: str
-    client_urls: list[str]
+    name: str  # empty before it has begun
+    client_urls: list[str]  # likewise
+    peer_urls: list[str]
 
     @classmethod
     def read_all(cls, encoded: bytes) -> list[Member]:
@@ -301,10 +302,14 @@ class Member:
         members = []
         for one in wire.all_data_of(wire.decode(encoded), 2):
             fields = wire.decode(one)
-            urls = [url.decode("utf-8", "replace") for url in wire.all_data_of(fields, 4)]
             name = wire.data_of(fields, 2).decode("utf-8", "replace")
-            members.append(cls(wire.integer_of(fields, 1), name, urls))
+            clients, peers = _texts(fields, 4), _texts(fields, 3)
+            members.append(cls(wire.integer_of(fields, 1), name, clients, peers))
         return members
+
+
+def _texts(fields: wire.Fields, field: int) -> list[str]:
+    return [text.decode("utf-8", "replace") for text in wire.all_data_of(fields, field)]
 
 
 @dataclass(frozen=True, slots=True)

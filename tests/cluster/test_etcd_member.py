@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from amqp_broker.cluster import etcd_beginning
 from amqp_broker.cluster.configuration import cluster_configuration
-from amqp_broker.cluster.etcd_member import MemberPlace, members_in
+from amqp_broker.cluster.etcd_beginning import initial_state
+from amqp_broker.cluster.etcd_member import CannotBegin, MemberPlace, members_in
+from amqp_broker.etcd.messages import Member
 from amqp_broker.settings import SettingError, Settings
 from interop.brokers import our_environment
 from tests.cluster.test_commands import publish, taken
@@ -47,6 +50,32 @@ def test_members_are_named_with_their_machines() -> None:
 def test_what_cannot_be_is_refused(settings: dict[str, str], text: str) -> None:
     with pytest.raises(SettingError, match=text):
         cluster_configuration(Settings(**settings))  # type: ignore[arg-type]
+
+
+A, B, C = members_in(THREE).values()
+
+
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [
+        (None, "new"),
+        ([Member(1, "a", [A.client_url], [A.peer_url]), Member(3, "", [], [C.peer_url])], "existing"),
+        ([Member(1, "a", [A.client_url], [A.peer_url])], r"'etcdctl member add c --peer-urls=http://\[::1\]:4380'"),
+        ([Member(-1, "c", [C.client_url], [C.peer_url])], "'etcdctl member remove f{16}' and then"),
+    ],
+)
+def test_a_member_without_data_begins_as_the_others_expect(
+    listed: list[Member] | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(etcd_beginning, "_listed_by", {A: listed, B: None}.get)
+    if said in ("new", "existing"):
+        assert initial_state(members_in(THREE), "c", tmp_path) == said
+    else:
+        with pytest.raises(CannotBegin, match=said):
+            initial_state(members_in(THREE), "c", tmp_path)
+    (tmp_path / "member" / "wal").mkdir(parents=True)
+    (tmp_path / "member" / "wal" / "0.wal").touch()
+    assert initial_state(members_in(THREE), "c", tmp_path) == "new"
 
 
 class Nodes:
