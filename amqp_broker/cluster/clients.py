@@ -360,8 +360,8 @@ class NodeClients:
             return
         finally:
             self._callers.discard(stream)
+        keep_alive(stream.socket)
         if hello.protocol == NO_CLIENT:
-            keep_alive(stream.socket)
             with self.conversation(hello.shard):
                 await _wait_for_the_end(inner)
             return

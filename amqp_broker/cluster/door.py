@@ -65,8 +65,7 @@ async def call(caller: Caller, owner: Node, peer: Peer, *, shard: int, protocol:
     """
     with trio.move_on_after(LINK_TIMEOUT_S):
         stream = await _connect(owner)
-        if protocol == link.NO_CLIENT:
-            keep_alive(stream.socket)  # nobody speaks on it, who would notice that the other machine is gone
+        keep_alive(stream.socket)  # nobody may speak for long on it who would notice that the other machine is gone
         try:
             return await _introduce(
                 caller, stream, Hello(caller.cluster, caller.node_id, link.new_nonce(), shard, protocol, peer)

@@ -161,8 +161,9 @@ def test_a_client_is_let_go_when_another_node_owns_the_broker() -> None:
     trio.run(with_owner, lambda: True, act)
 
 
-def test_both_ends_of_a_link_that_carries_nobody_notice_that_the_other_machine_is_gone(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("protocol", [NO_CLIENT, AMQP])
+def test_both_ends_of_a_link_notice_that_the_other_machine_is_gone(
+    protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[tuple[str, int]] = []
 
@@ -177,7 +178,7 @@ def test_both_ends_of_a_link_that_carries_nobody_notice_that_the_other_machine_i
     monkeypatch.setattr(clients_module, "keep_alive", noting("owner"))
 
     async def act(owner: Node) -> None:
-        stream = await door.call(Caller("orders", "other", "secret"), owner, door.NOBODY, shard=0, protocol=NO_CLIENT)
+        stream = await door.call(Caller("orders", "other", "secret"), owner, door.NOBODY, shard=0, protocol=protocol)
         await trio.testing.wait_all_tasks_blocked()
         await stream.aclose()
 
