@@ -120,6 +120,7 @@ class Standby:
             await self._forget("etcd has forgotten what was not read yet")
         except OSError as error:
             await self._forget(system_reason(error))
+            await trio.sleep(AGAIN_PAUSE_S)  # a full disk is full again, and etcd has been read for nothing
 
     async def _forget(self, reason: str) -> None:
         log_event(logging.WARNING, "standby begins again", node=self._configuration.node_name, reason=reason)

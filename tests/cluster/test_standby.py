@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ from amqp_broker.journal.kept_files import KeptFiles
 from amqp_broker.journal.memory_files import MemoryFiles
 from tests.support.etcd_process import ETCD, EtcdMember, one_member
 from tests.support.fake_store import FakeStore, contents
+from tests.support.served import on_a_jumping_clock
 from tests.unit.journal_helpers import SEGMENT_BYTES, commit
 
 pytestmark = pytest.mark.skipif(ETCD is None, reason="etcd is not installed (Debian: etcd-server)")
@@ -116,6 +118,24 @@ def test_it_has_what_the_owner_has_written(etcd: EtcdMember, tmp_path: Path) -> 
             await next_owner.end()
 
     with_owner(etcd, "followed", act)
+
+
+@on_a_jumping_clock
+async def test_a_standby_whose_disk_is_full_does_not_read_etcd_without_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[float] = []
+
+    def read_all(standby: Standby) -> None:
+        reads.append(time.monotonic())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Standby, "_read_all", read_all)
+    monkeypatch.setattr(standby_module, "LOOK_S", 10.0)
+    configuration = ClusterConfiguration("full", (), "", "b", "127.0.0.1", 0, 3)
+    with trio.move_on_after(standby_module.AGAIN_PAUSE_S - 1):
+        await Standby(configuration, "", tmp_path).run()
+    assert len(reads) == 1
 
 
 def test_a_segment_that_is_damaged_here_is_read_out_of_etcd_again(
