@@ -22,6 +22,7 @@ from amqp_broker.logs import log_event
 
 DEFRAGMENT_TIMEOUT_S: Final = 60.0  # some gigabytes; the member answers nobody meanwhile
 LIVE_SHARE_MAX: Final = 0.7
+NOT_FOUND: Final = 5  # of gRPC
 PAUSE_S: Final = 30.0  # until space is looked for in vain again
 
 
@@ -39,6 +40,7 @@ class Space:
         self._addresses = addresses
         self._quota_bytes = quota_bytes
         self._not_before_s = 0.0
+        self._told = "", 0.0
 
     async def reclaim(self) -> None:
         """Reclaim space, unless that was in vain a moment ago; etcd's silence is taken as well."""
@@ -50,9 +52,14 @@ class Space:
                 self._not_before_s = 0.0
 
     async def reclaim_after(self, error: EtcdUnavailable | EtcdRefused) -> None:
-        """Where etcd has refused something because it is full, see to it, or nobody could own anything."""
-        if isinstance(error, EtcdRefused) and error.is_out_of_space:
+        """Where etcd has refused something because it is full, see to it, or nobody could own anything; else say why."""
+        if isinstance(error, EtcdUnavailable) or error.status == NOT_FOUND:
+            return  # so it is after a lease was lost
+        if error.is_out_of_space:
             await self.reclaim()
+        elif (str(error), trio.current_time() // PAUSE_S) != self._told:
+            self._told = str(error), trio.current_time() // PAUSE_S  # once in that time, and not ten times a second
+            log_event(logging.ERROR, "etcd refuses", reason=str(error))
 
 
 async def reclaim_space(etcd: EtcdClient, addresses: Sequence[Address], quota_bytes: int) -> bool:

@@ -12,6 +12,7 @@ late finds the lane further on and does nothing. Transactions in different lanes
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import threading
 import time
@@ -25,6 +26,7 @@ from amqp_broker.etcd import messages
 from amqp_broker.etcd.messages import Target
 from amqp_broker.journal.kept_copies import Entry
 from amqp_broker.journal.kept_files import Put, Transaction
+from amqp_broker.logs import log_event
 
 LANES: Final = 8
 PAGE_KEYS: Final = 32  # of up to 256 KiB each, so much that a slow member sends it in time
@@ -74,6 +76,7 @@ class EtcdStore:
         self._ends_s = inf  # of the monotonic clock: from then on nobody waits for etcd
         self._new_epoch = epoch
         self._preferred: int | None = None  # the place of a member, not turned to yet
+        self._told = ""  # why etcd would not write, the last time
         self.free_bytes: int | None = None  # how much more may be written; None where nobody has looked
         self.is_out_of_space = False
 
@@ -170,6 +173,8 @@ class EtcdStore:
         if left:
             self._wait(next((outcome for outcome in outcomes if isinstance(outcome, EtcdRefused)), None))
         self.is_out_of_space = False
+        if not left:
+            self._told = ""
 
     def _await_resumption(self) -> None:
         """Nobody owns the shard: wait until this node does again.
@@ -245,6 +250,9 @@ class EtcdStore:
             self.is_out_of_space = True
             self._pause(OUT_OF_SPACE_RETRY_S)
         else:
+            if isinstance(refused, EtcdRefused) and str(refused) != self._told:
+                self._told = str(refused)  # once, and not twenty times a second
+                log_event(logging.ERROR, "etcd refuses to write", reason=self._told)
             self._members.turn_to_next()
             self._pause(RETRY_S)
 

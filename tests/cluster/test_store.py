@@ -167,14 +167,15 @@ def test_who_waits_to_take_it_back_is_told_that_it_will_not() -> None:
 
 
 class FullMember(UnreliableMember):
-    """Refuses so many transactions, as etcd does when its quota is used up."""
+    """Refuses so many transactions."""
 
     refusals = 3
+    refusal = EtcdRefused(8, "etcdserver: mvcc: database space exceeded")
 
     def call_all(self, path: str, requests: object) -> list[bytes | EtcdRefused | None]:
         if self.refusals:
             self.refusals -= 1
-            return [EtcdRefused(8, "etcdserver: mvcc: database space exceeded")]
+            return [self.refusal]
         return super().call_all(path, requests)  # type: ignore[arg-type]
 
 
@@ -192,6 +193,18 @@ def test_a_full_etcd_is_asked_until_it_has_space() -> None:
     with pytest.raises(OSError, match="No space") as caught:
         store.check_space(11)
     assert caught.value.errno == errno.ENOSPC
+
+
+def test_what_etcd_refuses_to_write_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    etcd = FakeEtcd()
+    member = FullMember(etcd, Random(1))
+    member.refusals = 0
+    store = owned(etcd, [member])
+    store.open()
+    for text in ("etcdserver: permission denied", "etcdserver: corrupt cluster"):
+        member.refusals, member.refusal = 3, EtcdRefused(7, text)
+        store.commit([[Put("d/x/1", b"1")]])
+    assert [record.getMessage() for record in caplog.records] == ["etcd refuses to write"] * 2
 
 
 class CompactedMember(UnreliableMember):
