@@ -137,9 +137,9 @@ class EtcdClient:
         return self._addresses[self._present]
 
     def _turn_to_next(self, failed: _Connection | None) -> None:
-        if failed is self._connection:
-            if failed is not None:
-                failed.fail()
+        """Leave a connection that has failed; of one that never was, whoever made it has turned already."""
+        if failed is not None and failed is self._connection:
+            failed.fail()
             self._connection = None
             self._present = (self._present + 1) % len(self._addresses)
 
@@ -223,7 +223,13 @@ class EtcdClient:
             if self._connection is not None and self._connection.is_failed:
                 self._connection = None  # it ended while nobody waited for an answer: no call has turned to another yet
             if self._connection is None:
-                self._connection = await self._connect(self.present)
+                try:
+                    self._connection = await self._connect(self.present)
+                except EtcdRefused:
+                    raise
+                except BaseException:  # also for want of time: those who wait for the same are not to turn as well
+                    self._present = (self._present + 1) % len(self._addresses)
+                    raise
             return self._connection
 
     async def _connect(self, address: Address) -> _Connection:

@@ -94,3 +94,33 @@ async def test_a_member_that_ends_while_nothing_is_asked_is_not_asked_for_ever(m
         await trio.testing.wait_all_tasks_blocked()
         assert await client.call("/a/B", b"two") == b"two"
         nursery.cancel_scope.cancel()
+
+
+@on_a_jumping_clock
+async def test_a_member_that_is_gone_is_left_once_however_many_calls_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def connect(address: Address) -> trio.abc.Stream:
+        if address.port == 1:
+            await trio.sleep_forever()
+        ours, theirs = trio.testing.memory_stream_pair()
+        nursery.start_soon(answer, theirs)
+        return ours
+
+    async def answer(member: trio.abc.Stream) -> None:
+        server = Server(lambda path, body: ([body], OK, ""))
+        while data := await member.receive_some():
+            await member.send_all(server.answer(bytes(data)))
+
+    async def call() -> None:
+        answers.append(await client.call("/a/B", b"asked"))
+
+    answers: list[bytes] = []
+    monkeypatch.setattr(EtcdClient, "_open", staticmethod(connect))
+    async with trio.open_nursery() as nursery:
+        client = EtcdClient([Address("localhost", port) for port in (1, 2, 3)], 1.0, nursery)
+        async with trio.open_nursery() as calls:
+            for _ in client.addresses:
+                calls.start_soon(call)
+        nursery.cancel_scope.cancel()
+    assert answers == [b"asked"] * 3
