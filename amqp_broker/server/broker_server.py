@@ -178,10 +178,6 @@ class BrokerServer:
             CannotListen: an address is not to be had.
             BadCertificate: the certificates for TLS cannot be used.
         """
-        if self.settings.plugin_protocols:
-            from amqp_broker.server.plugin_protocols import plugin_connections
-
-            self._plugin_protocols = plugin_connections(self.settings)
         await self._reception.bind()
 
     def listen(self) -> None:
@@ -222,9 +218,14 @@ class BrokerServer:
 
         Raises:
             CannotAskBackend: a back end that the settings name cannot be used; likewise.
+            CannotListen: a protocol that they name, which ``bind`` would have said.
             JournalFailed: what should be durable could not be written; alone or in an exception group.
         """
         try:
+            if self.settings.plugin_protocols:
+                from amqp_broker.server.plugin_protocols import plugin_connections
+
+                self._plugin_protocols = plugin_connections(self.settings)
             driver = self._driver
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery

@@ -127,8 +127,9 @@ class Reception:
 
     async def _bind_plugins(self) -> list[Listener]:
         """The addresses of protocols that packages bring."""
-        from amqp_broker.server.plugin_protocols import SETTING, plugin_listeners
+        from amqp_broker.server.plugin_protocols import SETTING, plugin_connections, plugin_listeners
 
+        plugin_connections(self._settings)  # raises where one of them is not to be had
         bound = []
         for protocol, port, is_tls in plugin_listeners(self._settings):
             bound += await bind(self._settings.host, port, is_tls=is_tls, protocol=protocol, setting=SETTING)

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.observer import Onlooker
 from amqp_broker.network.listeners import CannotListen
+from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.plugin_protocols import PluginListener, plugin_connections, plugin_listeners
 from amqp_broker.settings import Settings
 from tests.support.client import Client
@@ -161,6 +164,18 @@ def test_a_setting_gives_it_a_listener() -> None:
             await until(lambda: not served.server.client_count)
 
     test()
+
+
+@on_a_jumping_clock
+async def test_it_is_spoken_where_another_process_listens_or_a_node_of_a_cluster() -> None:
+    server = BrokerServer(Settings(plugin_protocols=("lines:0",)))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        ours, theirs = trio.testing.memory_stream_pair()
+        nursery.start_soon(server.serve_stream, theirs, LOOPBACK, "lines")
+        await ours.send_all(b"login guest guest\n")
+        assert await ours.receive_some(1000) == b"ok\n"
+        nursery.cancel_scope.cancel()
 
 
 def test_one_that_exits_ends_its_own_connection_alone(monkeypatch: pytest.MonkeyPatch) -> None:
