@@ -74,8 +74,7 @@ async def reclaim_space(etcd: EtcdClient, addresses: Sequence[Address], quota_by
         EtcdUnavailable: a member does not answer.
         EtcdRefused: etcd will not.
     """
-    some_key = messages.range_request(b"\0", limit=1)
-    revision = messages.RangeAnswer.read(await etcd.call(messages.RANGE, some_key)).revision
+    revision = messages.StatusAnswer.read(await etcd.call(messages.STATUS, b"")).revision
     try:
         await etcd.call(messages.COMPACT, messages.compaction_request(revision, is_waited_for=True))
     except EtcdRefused as error:

@@ -87,7 +87,7 @@ class Upkeep:
         if self._store.is_out_of_space:
             await self._reclaim_space()
         is_long = used_bytes - self._live_bytes() > self._quota_bytes * HISTORY_SHARE_MAX
-        await self._compact(KEPT_ROUNDS_OF_MUCH if is_long else KEPT_ROUNDS)
+        await self._compact(status.revision, KEPT_ROUNDS_OF_MUCH if is_long else KEPT_ROUNDS)
 
     async def _write_to_leader(self, leader: int) -> None:
         """Have what the journal writes go to etcd's leader at once: other members would only pass it on."""
@@ -100,9 +100,8 @@ class Upkeep:
             self._leader = leader
             self._store.prefer(place)
 
-    async def _compact(self, kept_rounds: int) -> None:
-        some_key = messages.range_request(b"\0", limit=1)
-        self._revisions.append(messages.RangeAnswer.read(await self._etcd.call(messages.RANGE, some_key)).revision)
+    async def _compact(self, revision: int, kept_rounds: int) -> None:
+        self._revisions.append(revision)
         if len(self._revisions) >= kept_rounds and self._revisions[-kept_rounds] > self._compacted:
             self._compacted = self._revisions[-kept_rounds]
             await self._etcd.call(messages.COMPACT, messages.compaction_request(self._compacted))

@@ -317,6 +317,7 @@ class StatusAnswer:
     """The answer to ``STATUS``, whose request is empty: how a member is."""
 
     member_id: int
+    revision: int  # of the store, as far as that member knows
     version: str
     database_bytes: int
     database_used_bytes: int
@@ -330,6 +331,7 @@ class StatusAnswer:
         header = wire.decode(wire.data_of(fields, 1))
         return cls(
             wire.integer_of(header, 2),
+            wire.integer_of(header, 3),
             wire.data_of(fields, 2).decode("utf-8", "replace"),
             wire.integer_of(fields, 3),
             wire.integer_of(fields, 9),

@@ -343,5 +343,7 @@ def test_members_and_their_state(etcd: EtcdMember) -> None:
         status = messages.StatusAnswer.read(client.call(messages.STATUS, b""))
         assert status.version.startswith("3.")
         assert status.leader == status.member_id == members[0].member_id
+        some_key = messages.range_request(b"x")
+        assert status.revision == messages.RangeAnswer.read(client.call(messages.RANGE, some_key)).revision
         assert 0 < status.database_used_bytes <= status.database_bytes
         assert messages.alarms_in(client.call(messages.ALARM, messages.alarm_request(messages.AlarmAction.LIST))) == []

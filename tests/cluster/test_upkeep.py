@@ -33,10 +33,8 @@ class SomeEtcd:
 
     async def call(self, path: str, request: bytes) -> bytes:
         if path == messages.STATUS:
-            return wire.integer(9, self.used_bytes)
-        if path == messages.RANGE:
             self.revision += 100
-            return wire.data(1, wire.integer(3, self.revision))
+            return wire.data(1, wire.integer(3, self.revision)) + wire.integer(9, self.used_bytes)
         assert path == messages.COMPACT
         self.compacted.append(wire.integer_of(wire.decode(request), 1))
         return b""
