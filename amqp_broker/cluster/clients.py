@@ -71,6 +71,7 @@ class NodeClients:
         self._is_refusing_callers = False
         self._answered: dict[int, bytes] = {}  # by shard: the claim under which its owner has answered a link
         self._suspected: set[bytes] = set()  # claims whose nodes have just refused a link
+        self._linked: set[int] = set()  # shards to whose owners the link stands that carries nobody
         self._told: dict[int, tuple[bytes, str]] = {}  # by shard: of which claim, and why, links were said to fail last
         self._conversations: dict[trio.CancelScope, int] = {}  # with clients that this node serves itself: their shard
         self._carried: dict[trio.CancelScope, tuple[int, str]] = {}  # to another node: the shard, the node's identifier
@@ -185,7 +186,8 @@ class NodeClients:
                         return b""
                     first += data
                 root = self._known.shards[ROOT_SHARD]
-                answer = health.answer_to(first, is_owner=root.is_owner, has_owner=root.has_owner)
+                is_served = root.is_owner or ROOT_SHARD in self._linked
+                answer = health.answer_to(first, is_owner=root.is_owner, is_served=is_served)
                 if answer is None and not root.has_owner:
                     answer = health.no_owner()
                 if answer is not None:
@@ -282,7 +284,12 @@ class NodeClients:
         while True:
             began_s = trio.current_time()
             try:
-                await _wait_for_the_end(await self._answered_call(shard, owner, claim, door.NOBODY, NO_CLIENT))
+                link = await self._answered_call(shard, owner, claim, door.NOBODY, NO_CLIENT)
+                try:
+                    self._linked.add(shard.number)
+                    await _wait_for_the_end(link)
+                finally:
+                    self._linked.discard(shard.number)
             except NotTheOwner:
                 pass
             except LinkError as error:

@@ -16,7 +16,7 @@ FIRST_BYTES: Final = 4_096
 UNAVAILABLE: Final = "503 Service Unavailable"
 
 
-def answer_to(request: bytes, *, is_owner: bool, has_owner: bool) -> bytes | None:
+def answer_to(request: bytes, *, is_owner: bool, is_served: bool) -> bytes | None:
     """The answer to a request that is for the node itself.
 
     Args:
@@ -25,7 +25,7 @@ def answer_to(request: bytes, *, is_owner: bool, has_owner: bool) -> bytes | Non
     Returns:
         The whole answer, after which the connection is to be closed; None when the request is for the owner.
     """
-    asked: dict[bytes, Callable[[], bool]] = {b"/ready": lambda: has_owner, b"/owner": lambda: is_owner}
+    asked: dict[bytes, Callable[[], bool]] = {b"/ready": lambda: is_served, b"/owner": lambda: is_owner}
     words = request.split(b"\r\n", 1)[0].split(b" ")
     if len(words) != 3 or words[0] not in (b"GET", b"HEAD"):
         return None

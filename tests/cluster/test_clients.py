@@ -24,7 +24,7 @@ from amqp_broker.cluster.known import Known
 from amqp_broker.cluster.link import NO_CLIENT, NotTheOwner
 from amqp_broker.cluster.members import Address
 from amqp_broker.cluster.node import ClusterNode
-from amqp_broker.network.listeners import CannotListen
+from amqp_broker.network.listeners import HTTP, CannotListen
 from amqp_broker.network.socket_stream import keep_alive
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.settings import Settings
@@ -157,6 +157,30 @@ def test_a_client_is_let_go_when_another_node_owns_the_broker() -> None:
             clients.end_links_to_others(0, "another")
             with suppress(trio.BrokenResourceError):
                 assert await ours.receive_some(5) == b""
+
+    trio.run(with_owner, lambda: True, act)
+
+
+def test_a_door_that_does_not_reach_the_owner_is_not_ready() -> None:
+    async def act(owner: Node) -> None:
+        known, clients = node_of("door")
+        known.nodes, known.shards[0].claim = {"owner": owner}, b"owner 1"
+
+        async def status() -> bytes:
+            ours, theirs = trio.testing.memory_stream_pair()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(clients.serve, theirs, PEER, HTTP)
+                await ours.send_all(b"GET /ready HTTP/1.1\r\n\r\n")
+                return (await ours.receive_some(100)).split()[1]
+
+        assert await status() == b"503"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(clients.watch_owner, known.shards[0])
+            while not clients._linked:
+                await trio.testing.wait_all_tasks_blocked(0.001)
+            assert await status() == b"200"
+            nursery.cancel_scope.cancel()
+        assert await status() == b"503"
 
     trio.run(with_owner, lambda: True, act)
 
