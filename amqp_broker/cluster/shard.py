@@ -228,7 +228,7 @@ class Shard:
         with trio.move_on_after(GARBAGE_PAUSE_S):
             await self._here.ending.wait()
             return
-        if not any(shard.is_owner for shard in self._here.known.shards.values()):
+        if not any(shard.is_owner or shard.is_claimed_here for shard in self._here.known.shards.values()):
             collect_all()
 
     async def _win(self, standby: Standby) -> int | None:
