@@ -52,7 +52,7 @@ class Space:
                 self._not_before_s = 0.0
 
     async def reclaim_after(self, error: EtcdUnavailable | EtcdRefused) -> None:
-        """Where etcd has refused something because it is full, see to it, or nobody could own anything; else say why."""
+        """Where etcd has refused something for want of space, make some, or nobody could own anything; else say why."""
         if isinstance(error, EtcdUnavailable) or error.status == NOT_FOUND:
             return  # so it is after a lease was lost
         if error.is_out_of_space:

@@ -188,7 +188,7 @@ async def _give_up_with(lease: Lease, store: EtcdStore) -> None:
 
 async def _give_up_when_full(store: EtcdStore) -> None:
     """Wait for no space: there is no node that would make some."""
-    while not store.is_out_of_space:
+    while not store.is_out_of_space:  # noqa: ASYNC110  # it is told in another thread
         await trio.sleep(LOOK_S)
     store.give_up()
 

@@ -171,7 +171,7 @@ def test_a_door_that_does_not_reach_the_owner_is_not_ready() -> None:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(clients.serve, theirs, PEER, HTTP)
                 await ours.send_all(b"GET /ready HTTP/1.1\r\n\r\n")
-                return (await ours.receive_some(100)).split()[1]
+                return bytes(await ours.receive_some(100)).split()[1]
 
         assert await status() == b"503"
         async with trio.open_nursery() as nursery:

@@ -68,9 +68,16 @@ def test_a_certificate_that_is_not_there_is_told_in_a_line(tmp_path: Path) -> No
         told.append((code, text))
         raise SystemExit
 
-    places = {"cluster": "etcd://127.0.0.1:1/c", "data_dir": str(tmp_path), "tls_certificate": "nowhere.pem"}
+    settings = Settings(
+        port=0,
+        cluster="etcd://127.0.0.1:1/c",
+        cluster_secret="s",
+        data_dir=str(tmp_path),
+        tls_certificate="nowhere.pem",
+        tls_key="nowhere.pem",
+    )
     with pytest.raises(SystemExit):
-        serve_cluster(Settings(port=0, cluster_secret="s", tls_key="nowhere.pem", **places), fail)  # type: ignore[arg-type]
+        serve_cluster(settings, fail)
     assert [(code, "nowhere.pem" in text) for code, text in told] == [(ExitCode.WRONG_USE, True)]
 
 

@@ -152,7 +152,7 @@ def test_who_takes_over_from_an_etcd_that_is_silent_does_not_wait_with_its_end(h
 
 
 def test_who_is_to_end_waits_a_while_only_for_a_silent_etcd_to_take_the_last_writes(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A journal is closed in the event loop, where nobody else could say then that it is enough."""
     monkeypatch.setattr(shard_module, "LAST_WRITES_S", 0.02)
@@ -162,7 +162,7 @@ def test_who_is_to_end_waits_a_while_only_for_a_silent_etcd_to_take_the_last_wri
     cast(SimpleNamespace, shard._here).settings = Settings(shutdown_grace_ms=0)
     store = shard._store = EtcdStore(Members([member]), KEYS.shard(0), KEYS.owner(0), etcd.put(OWNER, b"me 1"))
     store.open()
-    server = BrokerServer(Settings())
+    server = BrokerServer(Settings(data_dir=str(tmp_path)))
     server.open(SegmentJournal(KeptFiles(store, MemoryFiles())))
     patience = threading.Timer(5, store.give_up)
 
