@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 
 from amqp_broker.broker.message import Address, Message
+from amqp_broker.protocols.amqp10.changes import changed
 from amqp_broker.protocols.amqp10.compound import Array, Map
-from amqp_broker.protocols.amqp10.contents import SECTIONS_ENTRY, SECTIONS_HEADER, content_of
+from amqp_broker.protocols.amqp10.contents import SECTIONS_ENTRY, SECTIONS_HEADER, content_of, map_of
 from amqp_broker.protocols.amqp10.decoding import Malformed
 from amqp_broker.protocols.amqp10.likeness import cut_header, own_of
 from amqp_broker.protocols.amqp10.messages import Translations, outgoing_of
 from amqp_broker.protocols.amqp10.reading import Reader
 from amqp_broker.protocols.amqp10.sections import split_sections
 from amqp_broker.protocols.amqp10.typed import Symbol, Timestamp, UByte, UInt, ULong, Uuid
-from amqp_broker.wire.content import Properties, encode_content_header
+from amqp_broker.wire.content import Properties, decode_properties, encode_content_header
 from amqp_broker.wire.hot import encode_address
 from tests.support.amqp10_client import message, section
 
@@ -140,6 +141,47 @@ def test_own_fields_that_a_client_of_amqp_0_9_1_has_made_up(message_id: bytes) -
         header = encode_content_header(len(BODY), Properties(headers={SECTIONS_HEADER: kept}, message_id=said))
         sent = Message(HERE, header, BODY, True, 0)
         assert translations.outgoing(sent).encode(sent) == outgoing_of(header, HERE).encode(sent)
+
+
+ANNOTATIONS: dict[str, Any] = {"x-a": UByte(1), "x-gone": 1, "x-basic-type": "t", "opt": 1, "x-cc": ["r"]}
+KEPT = (
+    section(0x72, Map([(Symbol(name), value) for name, value in ANNOTATIONS.items()])),
+    section(
+        0x73, ["m", None, "/queues/q", "subject", "/queues/r", Uuid(b"u" * 16), None, None, None, Timestamp(1_234)]
+    ),
+    section(0x74, Map([("n", UInt(1)), ("gone", 1), ("CC", "a")])),
+)
+FOUND = split_sections(message(BODY, before=b"".join(KEPT)))
+
+
+def test_what_nobody_has_changed_is_as_it_was_sent() -> None:
+    fields = decode_properties(content_of(FOUND).header)
+    assert fields.headers is not None
+    fields.headers = {**fields.headers, "n": 1, "x-a": 1}  # a client that has one type of numbers
+    assert changed(FOUND, fields)[1] == KEPT[1] + KEPT[2]
+    assert _annotations(fields) == ANNOTATIONS
+
+
+def test_what_a_client_of_amqp_0_9_1_has_changed_has_the_word() -> None:
+    fields = decode_properties(content_of(FOUND).header)
+    headers = fields.headers
+    assert headers is not None
+    del headers["gone"], headers["x-gone"]
+    headers |= {"n": 2, "x-a": "b", "new": True, "x-new": 3, "x-death": [], "list": [], "CC": ["s"]}
+    fields.correlation_id, fields.timestamp, fields.app_id, fields.type = "c", None, "app", "other"
+    assert _annotations(fields) == {"x-a": "b", "x-basic-type": "other", "opt": 1, "x-new": 3, "x-cc": ["s"]}
+    sent = Message(HERE, encode_content_header(len(BODY), fields), BODY, True, 0)
+    found = split_sections(Translations().outgoing(sent).encode(sent))
+    properties = ["m", None, "/queues/q", "subject", "/queues/r", "c", None, None, None, None, "app"]
+    assert found.properties == section(0x73, properties)
+    assert dict(map_of(found.application_properties).pairs) == {"n": 2, "CC": "a", "new": True}
+
+
+def _annotations(fields: Properties) -> dict[Any, Any]:
+    """Those of a message that is sent to a client of AMQP 1.0, but for the broker's own."""
+    sent = Message(HERE, encode_content_header(len(BODY), fields), BODY, True, 0)
+    pairs = map_of(split_sections(Translations().outgoing(sent).encode(sent)).annotations).pairs
+    return {name: value for name, value in pairs if name not in ("x-exchange", "x-routing-key")}
 
 
 def test_sections_that_become_much_are_not_remembered() -> None:

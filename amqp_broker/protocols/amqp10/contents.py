@@ -141,7 +141,7 @@ class _Read:
 
     def __init__(self, found: Sections) -> None:
         annotations = map_of(found.annotations)
-        named = _list_of(found.properties)
+        named = list_of(found.properties)
         self.fields = Properties()
         self._first: Table = {}
         self._last: Table = {}
@@ -165,6 +165,13 @@ class _Read:
                 headers[key] = to_field(value)
         headers.update(self._last)
         return headers or None
+
+
+def fields_of(found: Sections) -> Properties:
+    """The properties and headers that the sections of a message become; raises as ``Translations.content`` does."""
+    read = _Read(found)
+    read.fields.headers = read.headers(found.application_properties)
+    return read.fields
 
 
 def content_of(found: Sections) -> Content:
@@ -202,7 +209,7 @@ def map_of(section: bytes) -> Map:
     return value
 
 
-def _list_of(section: bytes) -> list[Any]:
+def list_of(section: bytes) -> list[Any]:
     value = _described(section)
     if value is None:
         return []
@@ -216,7 +223,7 @@ def _field(items: list[Any], place: int) -> Any:
 
 
 def _read_header(fields: Properties, section: bytes, annotations: Map) -> None:
-    items = _list_of(section)
+    items = list_of(section)
     durable, priority, ttl_ms = _field(items, 0), _field(items, 1), _field(items, 2)
     if durable is None:
         durable = annotations.get("x-basic-delivery-mode") != 1

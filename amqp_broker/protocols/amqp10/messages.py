@@ -2,26 +2,31 @@
 
 In the queues header and body travel in the encoding of AMQP 0-9-1, as those of all protocols do. What that cannot say
 (types, subject, footer ...) is kept beside it: the sections, as they came, in one header of the message, from which
-they are taken when it goes to a client of AMQP 1.0. Most messages of a publisher are alike in all but their bodies, so
-what their sections become is remembered by their bytes, both ways; how much is remembered is bounded.
+they are taken when it goes to a client of AMQP 1.0, but for what somebody has changed meanwhile (``changes.py``). Most
+messages of a publisher are alike in all but their bodies, so what their sections become is remembered by their bytes,
+both ways; how much is remembered is bounded.
 """
 
 from __future__ import annotations
 
-import uuid
 from typing import Any, Final, TypeAlias
 
 from amqp_broker.broker.message import Address, Message
 from amqp_broker.protocols.amqp10 import sections
+from amqp_broker.protocols.amqp10.changes import (
+    OF_DEATHS,
+    TIMESTAMP_MAX,
+    changed,
+    new_annotations,
+    new_bare,
+    symbol_or_none,
+)
 from amqp_broker.protocols.amqp10.compound import Array, Described, Map
 from amqp_broker.protocols.amqp10.contents import (
-    CORRELATION_ID_HEADER,
     DEATHS_HEADER,
     DIGITS_MAX,
     FAILED_HEADER,
     FLAGS_OFFSET,
-    INTERNAL_HEADERS,
-    MESSAGE_ID_HEADER,
     PERSISTENT,
     REMEMBERED_BYTES_MAX,
     REMEMBERED_HEADER_BYTES_MAX,
@@ -33,24 +38,24 @@ from amqp_broker.protocols.amqp10.contents import (
     Content,
     content_of,
     kept_of,
+    list_of,
     map_of,
     read_annotations,
 )
 from amqp_broker.protocols.amqp10.decoding import Malformed, decode, descriptor_code
 from amqp_broker.protocols.amqp10.encoding import encode
-from amqp_broker.protocols.amqp10.likeness import UUID_URN, Common, Cut, cut_header, own_of
+from amqp_broker.protocols.amqp10.likeness import Common, Cut, cut_header, own_of
 from amqp_broker.protocols.amqp10.sections import BODY_SECTIONS_MAX, Sections, encode_data
-from amqp_broker.protocols.amqp10.typed import Symbol, UByte, UInt, ULong, Uuid
+from amqp_broker.protocols.amqp10.typed import Symbol, UByte, UInt, ULong
 from amqp_broker.protocols.amqp10.typed import Timestamp as Milliseconds
 from amqp_broker.protocols.amqp10.values import from_field, readable
-from amqp_broker.wire.content import Properties, decode_properties, encode_content_header
+from amqp_broker.wire.content import decode_properties, encode_content_header
 from amqp_broker.wire.table import Table, plain_name
 
 OFFSET_ANNOTATION: Final = "x-stream-offset"
 DELIVERY_COUNT_ANNOTATION: Final = "x-delivery-count"
 FAILED_MAX: Final = 0xFFFF_FFFF
 REMEMBERED_MAX: Final = 256
-TIMESTAMP_MAX: Final = 0x7FFF_FFFF_FFFF_FFFF
 
 # The header section, annotations, and properties without what a message has of its own; of which kind its body is.
 Key: TypeAlias = tuple[bytes, bytes, bytes, int]
@@ -261,10 +266,10 @@ def outgoing_of(header: bytes, address: Address) -> Outgoing:
     ]
     if isinstance(kept, bytes):
         found = _unkept(kept)
-        annotations, bare = map_of(found.annotations), found.properties + found.application_properties
+        annotations, bare = changed(found, fields)
         sizes, footer = found.data_sizes, found.footer
     else:
-        annotations, bare, sizes, footer = _new_annotations(fields), _new_bare(fields), [], b""
+        annotations, bare, sizes, footer = new_annotations(fields), new_bare(fields), [], b""
     said = _with_ours(annotations, headers, address)
     failed = headers.get(FAILED_HEADER)
     failed_count = int(failed) if isinstance(failed, int) and 0 <= failed <= FAILED_MAX else 0
@@ -327,77 +332,11 @@ def _unkept(kept: bytes) -> Sections:
                 found.footer = part
             offset = behind
         map_of(found.annotations)
+        list_of(found.properties)
+        map_of(found.application_properties)
     except Malformed:  # a client of another protocol has made it up
         return Sections()
     return found
-
-
-def _new_annotations(fields: Properties) -> Map:
-    pairs: list[tuple[Any, Any]] = []
-    for name, value in (fields.headers or {}).items():
-        said = plain_name(name)
-        if said.startswith("x-") and said not in INTERNAL_HEADERS and said.isascii():
-            pairs.append((Symbol(said), from_field(value)))
-        elif said == "CC" and isinstance(value, list):
-            pairs.append((Symbol("x-cc"), from_field(value)))
-    if fields.type is not None and fields.type != TYPE:
-        pairs.append((Symbol("x-basic-type"), from_field(fields.type)))
-    return Map(pairs)
-
-
-def _new_bare(fields: Properties) -> bytes:
-    """The sections of properties and application properties of a message that another protocol has brought."""
-    headers: Table = fields.headers or {}
-    items: list[Any] = [
-        _new_id(fields.message_id, headers.get(MESSAGE_ID_HEADER)),
-        None if fields.user_id is None else fields.user_id.encode("utf-8", "surrogateescape"),
-        None,
-        None,
-        _text(fields.reply_to),
-        _new_id(fields.correlation_id, headers.get(CORRELATION_ID_HEADER)),
-        _symbol(fields.content_type),
-        _symbol(fields.content_encoding),
-        None,
-        None if fields.timestamp is None else Milliseconds(min(fields.timestamp * 1000, TIMESTAMP_MAX)),
-        _text(fields.app_id),
-    ]
-    while items and items[-1] is None:
-        items.pop()
-    encoded = encode(Described(ULong(sections.PROPERTIES), items)) if items else b""
-    pairs: list[tuple[Any, Any]] = []
-    for name, value in headers.items():
-        said = plain_name(name)
-        if not said.startswith("x-") and not isinstance(value, (list, dict)) and _text(said) is not None:
-            pairs.append((said, from_field(value)))
-    if pairs:
-        encoded += encode(Described(ULong(sections.APPLICATION_PROPERTIES), Map(pairs)))
-    return encoded
-
-
-def _text(value: str | None) -> str | None:
-    """A string; None for what is no text in UTF-8."""
-    if value is None:
-        return None
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return None
-    return value
-
-
-def _symbol(value: str | None) -> Symbol | None:
-    return Symbol(value) if value is not None and value.isascii() else None
-
-
-def _new_id(value: str | None, long_one: Any) -> Any:
-    if value is None:
-        return _text(long_one) if isinstance(long_one, str) else long_one if isinstance(long_one, bytes) else None
-    if value.startswith(UUID_URN):
-        try:
-            return Uuid(uuid.UUID(value[len(UUID_URN) :]).bytes)
-        except ValueError:
-            pass
-    return _text(value)
 
 
 def _with_ours(annotations: Map, headers: Table, address: Address) -> Map:
@@ -407,7 +346,7 @@ def _with_ours(annotations: Map, headers: Table, address: Address) -> Map:
         "x-routing-key": from_field(address.routing_key),
     }
     for name, value in headers.items():
-        if name.startswith(("x-first-death-", "x-last-death-")) and name.isascii():
+        if name.startswith(OF_DEATHS) and name.isascii():
             ours[plain_name(name)] = from_field(value)
     deaths = headers.get(DEATHS_HEADER)
     if isinstance(deaths, list):
@@ -426,7 +365,7 @@ def _death(entry: Table) -> Map:
     texts = [readable(key) for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
     pairs: list[tuple[Any, Any]] = [
         (Symbol("queue"), from_field(entry.get("queue"))),
-        (Symbol("reason"), _symbol(reason) if isinstance(reason, str) else None),
+        (Symbol("reason"), symbol_or_none(reason) if isinstance(reason, str) else None),
         (Symbol("count"), ULong(count if isinstance(count, int) and count >= 0 else 0)),
         (Symbol("first-time"), when),
         (Symbol("last-time"), when),
