@@ -5,6 +5,7 @@ installed (the package ``python-qpid-proton``); no bytes do harm.
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amqp_broker.protocols.amqp10 import typed
+from amqp_broker.protocols.amqp10.application_properties import headers_of
 from amqp_broker.protocols.amqp10.compound import Array, Described, Map
+from amqp_broker.protocols.amqp10.contents import fields_of
 from amqp_broker.protocols.amqp10.decoding import Malformed, decode, skip
 from amqp_broker.protocols.amqp10.encoding import encode
 from amqp_broker.protocols.amqp10.performatives import (
@@ -28,8 +31,10 @@ from amqp_broker.protocols.amqp10.performatives import (
     transfer_performative,
     whole_transfer,
 )
+from amqp_broker.protocols.amqp10.sections import Sections
 from amqp_broker.protocols.amqp10.typed import Symbol, ULong
 from amqp_broker.wire.errors import WireError
+from amqp_broker.wire.table import encode_table
 from tests.support.examples import examples
 
 SINGLE = st.floats(width=32, allow_nan=False).map(typed.Float)
@@ -229,3 +234,30 @@ def test_a_transfer_that_is_all_of_a_delivery_is_told_by_its_bytes(behind_tag: l
     for end in range(len(body)):  # what is cut short is told, too
         cut = whole_transfer(body[:end]) if end > 4 else None
         assert cut is None or end >= offset
+
+
+NAMES = st.text(st.characters(codec="ascii"), max_size=12) | st.sampled_from(["a", "b", "x-a", "CC", "é", "n" * 130])
+
+
+@given(st.lists(st.tuples(NAMES | SCALARS, SCALARS | VALUES), max_size=4), st.data())
+def test_application_properties_become_headers_without_being_read(pairs: list[Any], drawn: st.DataObject) -> None:
+    """To the bytes that reading and writing them gives; whatever stands there, and quickly what most messages have."""
+    data = bytearray(encode(Described(ULong(0x74), Map(pairs))))
+    is_changed = drawn.draw(st.booleans())
+    if is_changed:
+        data[drawn.draw(st.integers(0, len(data) - 1))] = drawn.draw(st.integers(0, 255))
+    found = Sections()
+    found.application_properties = bytes(data)
+    try:
+        headers = fields_of(found).headers or {}
+    except (WireError, AttributeError):
+        with suppress(Malformed):
+            assert headers_of(found.application_properties) is None
+        return
+    said = headers_of(found.application_properties)
+    assert said == encode_table(headers)[4:] or said is None
+    names = [name for name, _ in pairs]
+    are_usual = all(type(name) is str and len(name) < 100 and name.isascii() for name in names)
+    if are_usual and not is_changed and not any(name in ("CC", "BCC") or name.startswith("x-") for name in names):
+        are_scalars = all(not isinstance(value, (list, Map, Array, Described)) for _, value in pairs)
+        assert (said is not None) == (are_scalars and len(set(names)) == len(names))

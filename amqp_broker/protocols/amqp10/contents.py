@@ -6,10 +6,12 @@ What AMQP 0-9-1 has no place for is kept in one header of the message: the secti
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import Any, Final
 
 from amqp_broker.broker.message import EXPIRATION_MS_MAX, Digest, digest_of_properties
 from amqp_broker.protocols.amqp10 import sections
+from amqp_broker.protocols.amqp10.application_properties import headers_of
 from amqp_broker.protocols.amqp10.compound import Map
 from amqp_broker.protocols.amqp10.decoding import Malformed, decode
 from amqp_broker.protocols.amqp10.encoding import encode
@@ -28,7 +30,7 @@ from amqp_broker.protocols.amqp10.typed import Symbol, UInt, ULong, Uuid
 from amqp_broker.protocols.amqp10.typed import Timestamp as Milliseconds
 from amqp_broker.protocols.amqp10.values import to_field
 from amqp_broker.wire.content import Properties, encode_content_header
-from amqp_broker.wire.table import Table, encode_table
+from amqp_broker.wire.table import Table, decode_table, encode_table
 
 SECTIONS_HEADER: Final = "x-amqp-1.0-sections"
 SECTIONS_ENTRY: Final = entry_of(SECTIONS_HEADER)
@@ -67,7 +69,7 @@ class Content:
 
     Args:
         header: the content header, of an empty body.
-        digest: what the broker needs of it.
+        digest: what the broker needs of it, perhaps without its headers.
         to: the address that the message names.
         subject: that it names.
     """
@@ -86,6 +88,13 @@ class Content:
         self.to = to
         self.subject = subject
 
+    def whole_digest(self) -> Digest:
+        """What the broker needs of it, with its headers, which few ask for."""
+        if self.headers and self.digest.headers is None:
+            table, _ = decode_table(len(self.headers).to_bytes(4, "big") + self.headers, 0)
+            self.digest = replace(self.digest, headers=table)
+        return self.digest
+
     def header_for(self, body: bytes) -> bytes:
         """The content header of a body."""
         return self._before_size + len(body).to_bytes(8, "big") + self._behind_size
@@ -102,8 +111,13 @@ class Alike:
     def __init__(self, found: Sections) -> None:
         read = _Read(found)
         self._read = read
-        self._pieces = Pieces(read.fields, SECTIONS_ENTRY, found.annotations)
-        self._same = same_in_all(read.fields)
+        fields = read.fields
+        self._pieces = Pieces(fields, SECTIONS_ENTRY, found.annotations)
+        self._same = same_in_all(fields)
+        fields.headers = read.headers(b"")
+        self._digest = replace(digest_of_properties(fields), headers=None)
+        fields.headers = None
+        self._before, self._behind = encode_table(read.first)[4:], encode_table(read.last)[4:]
         self._properties = b""
         self._of_properties = self._become(b"")
 
@@ -127,7 +141,12 @@ class Alike:
         return content
 
     def _become(self, properties: bytes) -> tuple[bytes, Digest]:
-        """What becomes of application properties: the headers, encoded, and what the broker needs."""
+        """What becomes of application properties: the headers, encoded, and what the broker needs; most often without
+        the headers, which few ask for.
+        """
+        said = headers_of(properties)
+        if said is not None:
+            return self._before + said + self._behind, self._digest
         fields = self._read.fields
         fields.headers = self._read.headers(properties)
         encoded = encode_table(fields.headers)[4:] if fields.headers else b""
@@ -143,11 +162,11 @@ class _Read:
         annotations = map_of(found.annotations)
         named = list_of(found.properties)
         self.fields = Properties()
-        self._first: Table = {}
-        self._last: Table = {}
+        self.first: Table = {}
+        self.last: Table = {}
         _read_header(self.fields, found.header, annotations)
-        _read_properties(self.fields, self._first, named)
-        read_annotations(self._last, annotations)
+        _read_properties(self.fields, self.first, named)
+        read_annotations(self.last, annotations)
         if found.body_kind == sections.DATA:
             kind = annotations.get("x-basic-type")
             self.fields.type = kind if isinstance(kind, str) and _is_short(kind) else None
@@ -159,11 +178,11 @@ class _Read:
 
     def headers(self, application_properties: bytes) -> Table | None:
         """The headers, of which these properties are a part; None where there are none."""
-        headers = dict(self._first)
+        headers = dict(self.first)
         for key, value in map_of(application_properties).pairs:
             if type(key) is str and _is_short(key) and key not in OTHER_HEADERS:
                 headers[key] = to_field(value)
-        headers.update(self._last)
+        headers.update(self.last)
         return headers or None
 
 

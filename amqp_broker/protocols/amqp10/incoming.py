@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final
 from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.broker.counters import AMQP10
 from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.broker.message import Address, Digest, digest_of, without_blind_copies
+from amqp_broker.broker.message import Address, digest_of, without_blind_copies
 from amqp_broker.broker.observer import Passage
 from amqp_broker.broker.publishing import REFUSED, UNROUTED, Outcome
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.amqp10.addresses import Node, target_version_2
+from amqp_broker.protocols.amqp10.contents import Content
 from amqp_broker.protocols.amqp10.context import SERIAL_MASK
 from amqp_broker.protocols.amqp10.decoding import Malformed
 from amqp_broker.protocols.amqp10.errors import (
@@ -285,7 +286,7 @@ class PublishingLink(IncomingLink):
             undecided.wait(_nobody_waits)
             self._release(delivery_id, is_settled)
             return
-        outcome = self._put(target, header, body, digest)
+        outcome = self._put(target, content, header, body)
         if is_settled:
             return
         if outcome == UNROUTED:
@@ -368,14 +369,16 @@ class PublishingLink(IncomingLink):
         connection.has_cost(1)
         return Target(exchange, Address(name, routing_key, encoded), route.queues, route.may_be_remembered)
 
-    def _put(self, target: Target, header: bytes, body: bytes, digest: Digest) -> Outcome:
+    def _put(self, target: Target, content: Content, header: bytes, body: bytes) -> Outcome:
         """Put a message into its queues; returns what came of it."""
         session, host = self.session, self._host
-        queues, address = target.queues, target.address
+        queues, address, digest = target.queues, target.address, content.digest
         if host.interceptors.present:
             header = host.intercepted(address, session.connection.user_name, header, body)
             digest = digest_of(header)
         if digest.extra_routing_keys or not target.may_be_remembered:
+            if digest is content.digest:
+                digest = content.whole_digest()
             if digest.extra_routing_keys:
                 address = Address(address.exchange, address.routing_key, address.encoded, digest.extra_routing_keys)
             queues = host.ingress.route(target.exchange, address.routing_keys, header, body, digest)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, TypeAlias
 
+from amqp_broker.protocols.amqp10.application_properties import headers_of
 from amqp_broker.protocols.amqp10.compound import WIDTHS
 from amqp_broker.protocols.amqp10.decoding import Malformed, skip
 from amqp_broker.wire.content import (
@@ -46,6 +47,10 @@ _UUID: Final = 0x98
 _LARGE_NUMBER: Final = 0x80
 _TIMESTAMP: Final = 0x83
 _SIGN: Final = 0x80  # in the first byte of a number
+_HEADERS: Final = 1  # the places of these in the shape of a content header
+_ANNOTATIONS_PLACE: Final = 2
+_PROPERTIES: Final = 4
+_SAID_TWICE: Final = b"\0"  # instead of application properties; no section is that
 _SIZE_OFFSET: Final = 4  # of the body's size in a content header
 
 Field: TypeAlias = tuple[int, int, int, int]  # its place among the fields, its type, where its value begins and ends
@@ -270,7 +275,7 @@ class Cut:
     """The content header of a message, without what it has of its own.
 
     Args:
-        shape: what is left of it.
+        shape: what is left of it, without application properties as well, where the headers say the same as they do.
         bare_start: where the sections between the annotations and the body begin,
         bare_end: and where they end.
         own: what was taken out of them.
@@ -290,6 +295,16 @@ class Cut:
             for place, code, first, end in own.fields
         ]
         self.gaps = own.gaps(bare_start) + list(places.values())
+
+    @property
+    def headers_of_annotations(self) -> bytes | None:
+        """What the headers say beside the application properties, encoded; None where these are in the shape."""
+        return self.shape[_HEADERS] if self.shape[_PROPERTIES] == _SAID_TWICE else None
+
+    @property
+    def annotations(self) -> bytes:
+        """Their section."""
+        return self.shape[_ANNOTATIONS_PLACE]
 
     def bare(self, header: bytes) -> bytes:
         """These sections, of a message whose own fields stand at the same places."""
@@ -337,24 +352,31 @@ def _cut(header: bytes, kept_entry: bytes) -> Cut | None:
     if flags & FLAG_CONTENT_ENCODING:
         table += 1 + header[table]
     table_end = table + 4 + int.from_bytes(header[table : table + 4], "big")
-    kept_length = header.find(kept_entry, table) + len(kept_entry)
+    kept_name = header.find(kept_entry, table)
+    kept_length = kept_name + len(kept_entry)
     start = kept_length + 4
     is_last = start + int.from_bytes(header[kept_length:start], "big") == table_end
-    if not flags & FLAG_HEADERS or kept_length < table + len(kept_entry) or not is_last:
+    if not flags & FLAG_HEADERS or kept_name < table or not is_last:
         return None
     properties = skip(header, start) if header.startswith(_ANNOTATIONS, start) else start
-    behind = properties + 5 + header[properties + 4]
+    behind = properties
+    if header.startswith(_SMALL_PROPERTIES, properties):
+        behind += 5 + header[properties + 4]
     if behind != table_end and not (
         header.startswith(_APPLICATION_PROPERTIES, behind) and skip(header, behind) == table_end
     ):
         return None
+    headers, application_properties = header[table + 4 : kept_name], header[behind:table_end]
+    said = headers_of(application_properties) or b""
     own = own_of(header[properties:behind])
+    if said and headers.startswith(said):  # nobody has changed them
+        headers, application_properties = headers[len(said) :], _SAID_TWICE
+        own = own or Own(header[properties:behind], b"", b"", b"", [])
     if own is None:
         return None
-    before = header[_FLAGS_OFFSET:table], header[table + 4 : kept_length], header[start:properties]
-    kept = own.shape, header[behind:table_end]
     places: dict[int, Gap] = {}
-    shape = (*before, *kept, *_alike_behind(header, flags, table_end, places))
+    before = header[_FLAGS_OFFSET:table], headers, header[start:properties], own.shape, application_properties
+    shape = (*before, *_alike_behind(header, flags, table_end, places))
     cut = Cut(shape, properties, table_end, own, places)
     return cut if len(places) == len(own.fields) and cut.is_own_twice(header) else None
 

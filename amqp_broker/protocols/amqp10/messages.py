@@ -50,7 +50,7 @@ from amqp_broker.protocols.amqp10.typed import Symbol, UByte, UInt, ULong
 from amqp_broker.protocols.amqp10.typed import Timestamp as Milliseconds
 from amqp_broker.protocols.amqp10.values import from_field, readable
 from amqp_broker.wire.content import decode_properties, encode_content_header
-from amqp_broker.wire.table import Table, plain_name
+from amqp_broker.wire.table import Table, encode_table, plain_name
 
 OFFSET_ANNOTATION: Final = "x-stream-offset"
 DELIVERY_COUNT_ANNOTATION: Final = "x-delivery-count"
@@ -238,19 +238,38 @@ class Translations:
         if cut is not None:
             known = self._outgoing.get((*cut.shape, address.encoded))
             if known is not None:
-                self._like = Like(header, address, cut, known)
-                return known.alike(cut.bare(header))
+                known = known.alike(cut.bare(header))
+                if cut.gaps:
+                    self._like = Like(header, address, cut, known)
+                else:  # what has nothing of its own is often sent again
+                    self._remember(key, known, header)
+                return known
         known = outgoing_of(header, address)
-        if cut is not None and cut.bare(header) == known.bare:  # else some client has made it up
+        if cut is not None and _is_unchanged(cut, header, known):
             key = (*cut.shape, address.encoded)
+        self._remember(key, known, header)
+        return known
+
+    def _remember(self, key: tuple[bytes, ...], outgoing: Outgoing, header: bytes) -> None:
         if len(self._outgoing) >= REMEMBERED_MAX:
             self._outgoing.clear()
         if len(header) <= REMEMBERED_BYTES_MAX:
-            self._outgoing[key] = known
-        return known
+            self._outgoing[key] = outgoing
 
 
 # --- out
+
+
+def _is_unchanged(cut: Cut, header: bytes, outgoing: Outgoing) -> bool:
+    """Whether no client of AMQP 0-9-1 has changed a message, nor any that has the same left when it is cut."""
+    if cut.bare(header) != outgoing.bare:
+        return False
+    others = cut.headers_of_annotations
+    if others is None:
+        return True
+    headers: Table = {}
+    read_annotations(headers, map_of(cut.annotations))
+    return encode_table(headers)[4:] == others
 
 
 def outgoing_of(header: bytes, address: Address) -> Outgoing:

@@ -24,6 +24,7 @@ class Reader:
         self._last: Content | None = None
         self._last_bytes = b""  # what it had before its body
         self._common: Common | None = None  # what others have before theirs that are like it
+        self._last_properties = b""
         self._properties_start = 0
         self._properties_end = 0
 
@@ -74,7 +75,9 @@ class Reader:
         is_small = found.body_offset <= REMEMBERED_BYTES_MAX and len(content.header) <= REMEMBERED_HEADER_BYTES_MAX
         if found.is_only_data and is_small:
             self._last, self._last_bytes, self._common = content, payload[: found.body_offset], None
-            if content.own is not None:
+            has_same = found.application_properties == self._last_properties  # else those of the next differ as well
+            self._last_properties = found.application_properties
+            if has_same and content.own is not None:
                 self._properties_end = found.body_offset - len(found.application_properties)
                 self._properties_start = self._properties_end - len(found.properties)
                 self._common = Common(self._last_bytes, content.own.gaps(self._properties_start))

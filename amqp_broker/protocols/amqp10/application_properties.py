@@ -1,0 +1,117 @@
+"""Application properties as headers of AMQP 0-9-1, from bytes to bytes.
+
+Messages of a publisher have the same application properties, and each has other values in them, so that what becomes of
+them is worked out for each message. Most values stand in a table as they stand here, behind another type code. What is
+written is what comes of reading the section and writing a table of it (``contents.py``), at a fraction of the cost.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from amqp_broker.protocols.amqp10.decoding import decode
+from amqp_broker.protocols.amqp10.values import to_field
+from amqp_broker.wire.table import encode_table
+
+_SMALL_MAP: Final = b"\0\x53\x74\xc1"
+_LARGE_MAP: Final = b"\0\x53\x74\xd1"
+_SHORT_TEXT: Final = 0xA1
+_SIGN: Final = 0x80  # in the first byte of a number
+_NOT_HEADERS: Final = (b"\x02CC", b"\x03BCC")  # as ``OTHER_HEADERS`` says
+
+# What stands in a table before a value's bytes, by its constructor, and how many bytes these are; of a value of
+# variable width, those of its length.
+_FIELDS: Final[dict[int, tuple[bytes, int]]] = {
+    0x40: (b"V", 0),  # null
+    0x41: (b"t\1", 0),  # true
+    0x42: (b"t\0", 0),  # false
+    0x43: (b"i\0\0\0\0", 0),  # a uint of 0
+    0x44: (b"l\0\0\0\0\0\0\0\0", 0),  # a ulong of 0
+    0x50: (b"B", 1),  # ubyte
+    0x51: (b"b", 1),  # byte
+    0x52: (b"i\0\0\0", 1),  # a uint of one byte
+    0x53: (b"l\0\0\0\0\0\0\0", 1),  # a ulong of one byte
+    0x54: (b"I\0\0\0", 1),  # an int of one byte, and no sign
+    0x55: (b"l\0\0\0\0\0\0\0", 1),  # the same of a long
+    0x60: (b"u", 2),  # ushort
+    0x61: (b"s", 2),  # short
+    0x70: (b"i", 4),  # uint
+    0x71: (b"I", 4),  # int
+    0x80: (b"l", 8),  # ulong, up to what fits into a long
+    0x81: (b"l", 8),  # long
+    0x82: (b"d", 8),  # double
+    0xA0: (b"S\0\0\0", 1),  # binary
+    0xA1: (b"S\0\0\0", 1),  # string
+    0xB0: (b"S", 4),
+    0xB1: (b"S", 4),
+}
+_UNSIGNED: Final = (0x54, 0x55, 0x80)  # of these, those whose first bit is not set
+_SCALARS_FROM: Final = 0x50
+_SCALARS_TO: Final = 0xB3
+
+
+def headers_of(section: bytes) -> bytes | None:
+    """What the fields are in a table, without its length.
+
+    Args:
+        section: with its descriptor; empty where there is none.
+
+    Returns:
+        None where the section is none, or holds what few have: names that headers of another meaning have, or that are
+        no ASCII; lists and the like.
+
+    Raises:
+        Malformed: a value is none.
+    """
+    try:
+        return _headers_of(section)
+    except (IndexError, UnicodeDecodeError):
+        return None
+
+
+def _headers_of(section: bytes) -> bytes | None:
+    if not section:
+        return b""
+    offset, count = _beginning(section)
+    if not offset:
+        return None
+    end = len(section)
+    parts: list[bytes] = []
+    names: set[bytes] = set()
+    while offset < end:
+        if section[offset] != _SHORT_TEXT:
+            return None
+        start = offset + 1
+        offset = start + 1 + section[start]
+        name = section[start:offset]  # with its length, as a table has it
+        if name in names or not name.isascii() or name.startswith(b"x-", 1) or name in _NOT_HEADERS:
+            return None
+        names.add(name)
+        code = section[offset]
+        start = offset + 1
+        field = _FIELDS.get(code)
+        if field is None or (code in _UNSIGNED and section[start] & _SIGN):
+            if not _SCALARS_FROM <= code <= _SCALARS_TO:
+                return None
+            value, offset = decode(section, offset, depth=2)
+            parts.append(encode_table({name[1:].decode(): to_field(value)})[4:])
+            continue
+        before, width = field
+        offset = start + width
+        if code >= 0xA0:
+            start_of_text = offset
+            offset += int.from_bytes(section[start:offset], "big")
+            text = section[start_of_text:offset]
+            if code & 1 and not text.isascii():
+                text.decode()
+        parts += (name, before, section[start:offset])
+    return b"".join(parts) if offset == end and len(names) * 2 == count else None
+
+
+def _beginning(section: bytes) -> tuple[int, int]:
+    """Where the first name of a map stands, and how many names and values there are; 0 where it is none."""
+    if section.startswith(_SMALL_MAP) and section[4] == len(section) - 5:
+        return 6, section[5]
+    if section.startswith(_LARGE_MAP) and int.from_bytes(section[4:8], "big") == len(section) - 8:
+        return 12, int.from_bytes(section[8:12], "big")
+    return 0, 0
