@@ -262,6 +262,29 @@ def test_a_confirm_waits_for_the_journal() -> None:
     assert client.confirmed(2) == [1, 2]
 
 
+def test_what_is_there_already_is_confirmed_and_told_only_when_it_is_kept() -> None:
+    broker = DiskBroker()
+    client = client_with_stream(broker, reference="r")
+    broker.writes_at_once = False
+    client.publish(1, messages(1))
+    client.store_offset("me", "s", 1)
+    client.drop()
+    batch = broker.durability.take_batch(sync=False)
+    assert batch is not None
+    other = StreamClient(broker)
+    other.declare_publisher(1, "s", "r")
+    other.publish(1, messages(1))
+    other.send(QUERY_OFFSET, u32(99) + text("me") + text("s"))
+    assert other.heard() == [], "it is being written"
+    broker.journal.write(batch)
+    broker.journal.committed(batch)
+    broker.committed()
+    assert other.heard() == [], "it is not synced"
+    broker.write()
+    assert set(other.heard()) == {CONFIRM, QUERY_OFFSET | ANSWER}
+    assert stream_of(broker).ready_count == 1
+
+
 def test_what_was_published_before_is_confirmed_and_not_stored(broker: MemoryBroker) -> None:
     client = client_with_stream(broker, reference="r")
     client.publish(1, messages(1, 2, 3))

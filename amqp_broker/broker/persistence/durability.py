@@ -91,6 +91,13 @@ class Durability:
         """What must be kept for all that has gathered to be kept; ``NOT_KEPT`` when nothing has."""
         return self._journal.position if self._journal is not None and self.is_dirty else NOT_KEPT
 
+    @property
+    def position_of_all(self) -> int:
+        """The same for all that was ever done: what is being written, or waits for a sync, gathers no more."""
+        if self._journal is None:
+            return NOT_KEPT
+        return self._journal.position if self.is_dirty else self._journal.position - 1
+
     def is_kept(self, position: int) -> bool:
         """Whether all up to a position is as durable as was asked for."""
         if position == NOT_KEPT or position < self._kept_position:

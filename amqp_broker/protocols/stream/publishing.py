@@ -301,7 +301,7 @@ class Publishing:
         connection = self._connection
         connection.client.check_write("queue", name)
         sequence = connection.stream(name).sequences.get(reference) or 0
-        connection.output.hold_until(connection.broker.durability.position)
+        connection.output.hold_until(connection.broker.durability.position_of_all)
         return sequence.to_bytes(8, "big")
 
     # --- publish
@@ -349,7 +349,7 @@ class Publishing:
         if gathered is None:
             return
         connection, publisher = self._connection, gathered.publisher
-        position = connection.broker.durability.position
+        position = connection.broker.durability.position_of_all
         if gathered.data:
             for body in gathered.blocks():
                 position = publisher.stream.publish_block(body)

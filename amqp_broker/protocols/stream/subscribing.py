@@ -344,7 +344,7 @@ class Subscribing:
         offset = connection.stream(name).offsets.get(reference)
         if offset is None:
             raise RequestRefused(codes.NO_OFFSET, bytes(8))
-        connection.output.hold_until(connection.broker.durability.position)
+        connection.output.hold_until(connection.broker.durability.position_of_all)
         return offset.to_bytes(8, "big")
 
     # --- room, and the end
