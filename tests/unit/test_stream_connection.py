@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pamqp.common import FieldTable
 
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.alarms import Resource
@@ -713,6 +714,42 @@ def test_what_is_unwanted_is_passed_by_in_slices() -> None:
         channel.consume("s", arguments={"x-stream-offset": "first", "x-stream-filter": "a"})
         assert broker.is_unfinished
     assert channel.bodies() == [b"last"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "version", "is_from_0_9_1"),
+    [
+        (text("b") + blob(b""), 2, False),
+        (text("b") + blob(b""), 2, True),
+        (b"\xf0\0\1" + bytes(8), 1, True),
+    ],
+    ids=["filter values, by the chunk", "filter values, by the message", "sub-batches that nobody can open"],
+)
+def test_blocks_of_which_nothing_is_wanted_are_passed_by_in_slices(
+    entry: bytes, version: int, is_from_0_9_1: bool
+) -> None:
+    broker = MemoryBroker()
+    client = client_with_stream(broker)
+    publish = frame(PUBLISH, b"\1" + array([u64(1) + entry] * 4_096), version)
+    for _ in range(4):
+        client.write(publish)
+    client.publish(1, messages(1))
+    broker.works.slice_messages = 100
+    with broker.holding_works():
+        if is_from_0_9_1:
+            channel = Client(broker).open().channel()
+            channel.qos(10)
+            first: FieldTable = {"x-stream-offset": "first"}
+            if version > 1:
+                first.update({"x-stream-filter": "a", "x-stream-match-unfiltered": True})
+            channel.consume("s", arguments=first)
+        else:
+            client.subscribe(1, "s", properties={"filter.1": "a", "match-unfiltered": "true"})
+        assert broker.is_unfinished
+    if is_from_0_9_1:
+        assert channel.bodies() == [b"1"]
+    else:
+        assert client.chunk().first_offset == 4 * 4_096
 
 
 def test_properties_count_in_a_chunk() -> None:

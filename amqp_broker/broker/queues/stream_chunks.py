@@ -26,7 +26,7 @@ from amqp_broker.broker.queues.stream_block import (
 )
 from amqp_broker.broker.queues.stream_log import CHUNK_ENTRIES_MAX as READ_ENTRIES_MAX
 from amqp_broker.broker.queues.stream_log import Extent, StreamLog
-from amqp_broker.broker.queues.stream_reader import EntriesRead, EntryReader
+from amqp_broker.broker.queues.stream_reader import ENTRIES_LIKE_A_DELIVERY, EntriesRead, EntryReader
 from amqp_broker.broker.queues.stream_start import StreamFilter
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.journal.checksums import combined
@@ -231,7 +231,8 @@ class ChunkReader(EntryReader):
         if not consumer.is_ready:
             consumer.queue.consumers.park(consumer)
             return 0
-        for passed in range(count):
+        passed = 0
+        while passed < count:
             chunk = self._lying
             if chunk is not None:
                 self._lying = None
@@ -249,7 +250,8 @@ class ChunkReader(EntryReader):
                 return passed + max(len(entries), chunk.data_bytes // BYTES_LIKE_AN_ENTRY)
             else:
                 self.next_offset = _end_offset(entry)
-        return count
+                passed += 1 + _filtered(entry) // ENTRIES_LIKE_A_DELIVERY
+        return passed
 
     def _take_run(self, first: Message) -> list[Message]:
         """The entries that go into one chunk."""
@@ -315,6 +317,11 @@ class ChunkReader(EntryReader):
 
 def _entries(entry: Message) -> int:
     return int(entry.entries) if isinstance(entry, StreamBlock) else 1
+
+
+def _filtered(entry: Message) -> int:
+    """How many filter values are compared to find that it is unwanted, beside a message's own."""
+    return int(entry.entries) if isinstance(entry, StreamBlock) and entry.filter_bytes else 0
 
 
 def _size_bytes(entry: Message) -> int:

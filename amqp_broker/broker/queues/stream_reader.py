@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 READ_ENTRIES_MAX: Final = 128  # in one go
 STEP_COST: Final = 32  # of opening a part of a sub-batch, in deliveries
+ENTRIES_LIKE_A_DELIVERY: Final = 4  # of a block, passed by: it takes as long as one delivery
 
 
 class EntryReader:
@@ -129,7 +130,7 @@ class StreamReader(EntryReader):
         entry_forms: opens blocks.
     """
 
-    __slots__ = ("_entry_forms", "_opened", "_opened_end", "_was_step")
+    __slots__ = ("_cost", "_entry_forms", "_opened", "_opened_cost", "_opened_end")
 
     def __init__(
         self,
@@ -145,7 +146,8 @@ class StreamReader(EntryReader):
         self._entry_forms = entry_forms
         self._opened: Iterator[Message | None] | None = None  # of the block that the reader is in, wanted all of them
         self._opened_end = 0  # the offset behind that block
-        self._was_step = False  # what was taken last: a part of a sub-batch was opened, and had no whole message
+        self._opened_cost = 0  # of going through it, in deliveries
+        self._cost = 0  # of what was taken last and gave no message
 
     def take(self) -> Message | None:
         """The next entry, if it is wanted; None otherwise, at the end, or where it must be read first, which is asked
@@ -166,13 +168,14 @@ class StreamReader(EntryReader):
         """Go on with the messages of a block; what of it cannot be opened is passed by."""
         opened = self._opened = block.opened(self._entry_forms(), self._wanted, self.next_offset)
         self._opened_end = block.end_offset
+        self._opened_cost = int(block.entries) // ENTRIES_LIKE_A_DELIVERY
         return opened
 
     def _next_opened(self, opened: Iterator[Message | None]) -> Message | None:
         """The next message of the block that the reader is in; None after a step without one, and behind the last."""
         for message in opened:
             if message is None:
-                self._was_step = True
+                self._cost = STEP_COST
                 return None
             self.next_offset = message.position + 1
             if self.next_offset == self._opened_end:
@@ -180,6 +183,7 @@ class StreamReader(EntryReader):
             return message
         self._opened = None
         self.next_offset = self._opened_end
+        self._cost = self._opened_cost
         return None
 
     def go_to(self, offset: int) -> None:
@@ -199,9 +203,9 @@ class StreamReader(EntryReader):
                 if not consumer.no_ack:
                     queue.unacknowledged_count += 1
                 consumer.deliveries.deliver(consumer, message, queue.header_to_deliver(message))
-            elif self._was_step:
-                self._was_step = False
-                handled += STEP_COST
+            elif self._cost:
+                handled += self._cost
+                self._cost = 0
                 continue
             elif not self.may_go_on:
                 return handled
