@@ -16,7 +16,7 @@ from amqp_broker.broker.message import digest_of
 from amqp_broker.protocols.amqp10.compound import Described, Map
 from amqp_broker.protocols.amqp10.encoding import encode, symbols
 from amqp_broker.protocols.amqp10.errors import ProtocolError
-from amqp_broker.protocols.amqp10.frames import AMQP_HEADER, SASL_HEADER
+from amqp_broker.protocols.amqp10.frames import AMQP, AMQP_HEADER, SASL_HEADER, encode_frame
 from amqp_broker.protocols.amqp10.incoming import CREDIT
 from amqp_broker.protocols.amqp10.management_links import ANSWERS_HELD_MAX
 from amqp_broker.protocols.amqp10.performatives import (
@@ -404,6 +404,17 @@ def test_detach_gives_back_what_was_not_settled(broker: MemoryBroker) -> None:
     (detach,) = client.read()
     assert (detach.code, detach.error) == (DETACH, "")
     assert (broker.queue("q").ready_count, broker.queue("q").unacknowledged_count) == (1, 0)
+
+
+def test_who_begins_and_ends_sessions_gives_others_their_turn(broker: MemoryBroker) -> None:
+    client = Amqp10Client(broker)
+    client.open()
+    begin = performative(BEGIN, [None, UInt(0), UInt(1), UInt(1)])
+    with broker.holding_works():
+        client.write((encode_frame(AMQP, 0, begin) + encode_frame(AMQP, 0, performative(END, []))) * 200)
+        begun = [one.code for one in client.read()].count(BEGIN)
+        assert 0 < begun < 150
+    assert begun + [one.code for one in client.read()].count(BEGIN) == 200
 
 
 def test_close_is_answered(broker: MemoryBroker) -> None:

@@ -862,6 +862,7 @@ def test_super_streams(broker: MemoryBroker) -> None:
         (PARTITIONS, text("x")),
         (METADATA, array([text("")] * 2_000)),
         (ROUTE, text("key") + text("x")),
+        (1, b"\1" + text("") + text("x-0")),  # DeclarePublisher
     ],
 )
 def test_requests_that_ask_for_much_take_turns(key: int, content: bytes) -> None:

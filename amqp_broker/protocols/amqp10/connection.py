@@ -78,6 +78,7 @@ FRAME_BYTES_MAX_OF_CLIENTS: Final = 4_194_304  # we send none that are larger, w
 FRAME_BYTES_MAX_AT_FIRST: Final = 8_192  # before the client was let in
 LOOKS_FOR_SILENCE: Final = 2
 ERROR_EFFORT: Final = 10  # about; see ``ClientConnection.has_cost``
+BEGIN_EFFORT: Final = 10  # likewise
 
 
 class Step(Enum):
@@ -329,6 +330,7 @@ class Connection(ConnectionContext):
         if limit is not None and self.broker.open_connections.channels_of_user(self.user_name) >= limit:
             text = f"number of channels opened for user '{self.user_name}' has reached the maximum allowed user limit"
             raise ProtocolError(RESOURCE_LIMIT_EXCEEDED, f"{text} of ({limit})", Scope.CONNECTION)
+        self.has_cost(BEGIN_EFFORT)
         session = self.sessions[channel] = Session(self, channel, fields)
         self.broker.churn.channels_opened += 1
         if self.broker.observers.present_for_changes:

@@ -56,6 +56,7 @@ PUBLISH_FRAME_BYTES_MAX: Final = 4_194_304  # clients send longer ones than was 
 SILENT_INTERVALS_MAX: Final = 2  # who says nothing for so many heartbeats is given up
 BEAT: Final = command(codes.HEARTBEAT, b"")
 REFUSAL_EFFORT: Final = 10  # about; see ``ClientConnection.has_cost``
+REQUEST_EFFORT: Final = 4  # likewise
 NUMBERS_ANSWERED: Final = (codes.QUERY_PUBLISHER_SEQUENCE, codes.QUERY_OFFSET)
 ARRAYS_ANSWERED: Final = (codes.ROUTE, codes.PARTITIONS, codes.STREAM_STATS)
 
@@ -171,6 +172,7 @@ class Connection(Link):
         handler = self._handlers.get(key)
         if handler is None:
             raise ConversationEnds(codes.UNKNOWN_FRAME, "unknown frame")
+        self.has_cost(REQUEST_EFFORT)
         correlation_id = fields.u32()
         try:
             content = handler(fields)

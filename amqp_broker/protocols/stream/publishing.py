@@ -31,6 +31,7 @@ BLOCK_BYTES_MAX: Final = 245_760  # unless an entry has more: the journal does n
 PIECE_ENTRIES: Final = BLOCK_ENTRIES_MAX  # of a publish that has more than two of them
 CUT_FRAME_BYTES_MIN: Final = 2 * PIECE_ENTRIES * 12  # a shorter frame has no more
 ENTRIES_OF_AN_EFFORT: Final = 8  # that take as long as a message for one queue does
+DECLARE_EFFORT: Final = 10  # about; see ``ClientConnection.has_cost``
 CONFIRM_HEAD_BYTES: Final = 13
 SUB_BATCH_BIT: Final = 0x8000_0000  # of the length
 _HEAD: Final = struct.Struct(">4xBI")
@@ -272,6 +273,7 @@ class Publishing:
         """Handle DeclarePublisher."""
         number, reference, name = fields.u8(), fields.string(), fields.string()
         connection = self._connection
+        connection.has_cost(DECLARE_EFFORT)
         connection.client.check_write("queue", name)
         stream = connection.stream(name)
         if number in self.publishers or len(reference.encode("utf-8", "surrogateescape")) > REFERENCE_BYTES_MAX:
