@@ -551,6 +551,19 @@ def test_who_asks_on_and_takes_no_answer_has_its_session_ended(broker: MemoryBro
     assert (end.code, end.error) == (END, "amqp:resource-limit-exceeded")
 
 
+def test_who_takes_each_answer_may_ask_on(broker: MemoryBroker) -> None:
+    client = Amqp10Client(broker)
+    client.open()
+    client.begin(window=0)
+    attach_pair(client)
+    client.send(FLOW, UInt(0xFFFF_FFFD), UInt(0), UInt(0), UInt(WINDOW), UInt(1), None, UInt(1_000))
+    request = section(0x73, [ULong(1), None, "/queues/q", "GET", "$me"]) + section(0x77, None)
+    for number in range(ANSWERS_HELD_MAX + 2):
+        client.transfer(request, settled=True)
+        client.send(FLOW, UInt((0xFFFF_FFFD + number) & 0xFFFF_FFFF), UInt(1), UInt(0), UInt(WINDOW))
+        assert [one.code for one in client.read() if one.code != FLOW] == [TRANSFER]
+
+
 def test_who_names_many_deliveries_that_are_settled_gives_others_their_turn(broker: MemoryBroker) -> None:
     client = opened(broker, "q")
     client.sender("/queues/q")

@@ -90,6 +90,11 @@ class SessionContext:
         """Describe it as a channel."""
         raise NotImplementedError
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether transfers wait for the client's window."""
+        raise NotImplementedError
+
     def send(self, body: bytes) -> None:
         """Send a frame without a payload."""
         raise NotImplementedError

@@ -93,7 +93,7 @@ class RequestsLink(IncomingLink):
         self.is_stopped = False
         self._management = management
         self._requests: deque[Request] = deque()  # that wait for a queue that is busy
-        self._held_count = 0  # of answers, since the session had room for one
+        self._held_count = 0  # of requests that came while answers waited, since none did
 
     def deliver(self, data: bytes, start: int, delivery_id: int, is_settled: bool) -> None:
         answers = self.answers
@@ -101,8 +101,8 @@ class RequestsLink(IncomingLink):
             raise ProtocolError(PRECONDITION_FAILED, f"there is no link to {ADDRESS} for the answers")
         if answers.credit <= len(self._requests):
             raise ProtocolError(PRECONDITION_FAILED, f"insufficient credit ({answers.credit}) for management link")
-        self._held_count = 0 if self.session.has_room else self._held_count + 1
-        if self._held_count > ANSWERS_HELD_MAX:
+        self._held_count = self._held_count + 1 if self.session.has_waiting else 0
+        if self._held_count >= ANSWERS_HELD_MAX:
             text = f"more than {ANSWERS_HELD_MAX} answers wait for the session's window"
             raise ProtocolError(RESOURCE_LIMIT_EXCEEDED, text)
         request = _request_of(data[start:])

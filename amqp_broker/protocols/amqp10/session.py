@@ -447,6 +447,10 @@ class Session(SessionContext):
 
     # --- out
 
+    @property
+    def has_waiting(self) -> bool:
+        return len(self._waiting) > 0
+
     def send(self, body: bytes) -> None:
         self.connection.output.send(encode_frame(AMQP, self.channel_number, body))
 
