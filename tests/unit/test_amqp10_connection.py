@@ -651,17 +651,22 @@ def test_an_attach_that_is_refused_leaves_nothing_behind(broker: MemoryBroker, f
 
 
 def test_the_rest_of_a_delivery_does_not_come_on_a_link_that_is_detached(broker: MemoryBroker) -> None:
-    Client(broker).open().channel().declare("q", durable=True)
+    channel = Client(broker).open().channel()
+    channel.declare("q", durable=True)
+    channel.declare("p", durable=True)
     client = Amqp10Client(broker)
     client.open(frame_bytes=512)
     client.begin(window=1)
     client.sender("/queues/q")
     client.transfer(message(bytes(900)))
     client.receiver("/queues/q")
+    client.receiver("/queues/p", 2)
     client.send(FLOW, UInt(0xFFFF_FFFD), UInt(1), UInt(0), UInt(1), UInt(1), None, UInt(1))
     assert [one.code for one in client.read()] == [TRANSFER]
+    client.send(FLOW, UInt(0xFFFF_FFFD), UInt(1), UInt(0), UInt(1), UInt(2), None, UInt(9), None, True)
+    assert client.read() == [], "what a drain ends with waits for the transfers before it"
     client.send(DETACH, UInt(1), True)
-    client.read()
+    assert [one.code for one in client.read()] == [FLOW, DETACH]
     client.receiver("/queues/q")
     client.flow(1, 0)
     assert [one.code for one in client.read()] == []

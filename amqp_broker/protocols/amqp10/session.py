@@ -266,6 +266,7 @@ class Session(SessionContext):
         if self._waiting:  # the rest of a delivery is for no other link that may get the handle
             self._waiting = deque([one for one in self._waiting if one[0] != handle])
             self._flows = {key: flow for key, flow in self._flows.items() if key[0] != handle}
+            self._send_waiting()  # other links' flows, where they waited for that alone
         if not isinstance(outgoing, ConsumingLink) or not outgoing.unsettled_count:
             return iter(())
         self.connection.has_cost(len(self.unsettled) // LOOKED_AT_AT_COST_OF_ONE)
