@@ -764,14 +764,16 @@ def test_properties_count_in_a_chunk() -> None:
 
 def test_filters(broker: MemoryBroker) -> None:
     client = client_with_stream(broker)
-    for number, value in enumerate(["a", None, "b"]):
+    for number, value in enumerate(["a", None, "b", ""]):
         client.publish_filtered(1, [(number, value, data_section(b"%d" % number))])
     client.subscribe(1, "s", properties={"filter.1": "a"})
     client.subscribe(2, "s", properties={"filter.1": "b", "match-unfiltered": "true"})
     assert (client.chunk().entries, client.chunk().entries) == (
         [data_section(b"0")],
-        [data_section(b"1"), data_section(b"2")],
+        [data_section(b"1"), data_section(b"2"), data_section(b"3")],
     )
+    client.subscribe(3, "s", properties={"filter.1": ""})
+    assert [client.chunk().entries for _ in range(2)] == [[data_section(b"1")], [data_section(b"3")]]
     channel = Client(broker).open().channel()
     channel.qos(10)
     channel.consume("s", arguments={"x-stream-offset": "first", "x-stream-filter": ["b"]})

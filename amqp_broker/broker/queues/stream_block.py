@@ -88,7 +88,7 @@ class StreamBlock(Message):
     def matches(self, wanted: StreamFilter) -> bool:
         """Whether any of the entries is wanted."""
         if not self.filter_bytes:
-            return wanted.takes_unfiltered
+            return wanted.takes_value(None)
         return any(wanted.takes_value(value) for value in self.filter_values())
 
     def filter_values(self) -> Iterator[str | None]:

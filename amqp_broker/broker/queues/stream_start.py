@@ -62,8 +62,8 @@ class StreamFilter:
         return self.takes_value(None if value is None else str(value))
 
     def takes_value(self, value: str | None) -> bool:
-        """Whether an entry with this filter value, or None for none, is wanted."""
-        return self.takes_unfiltered if value is None else value in self.values
+        """Whether an entry with this filter value is wanted; None and empty text are none, as with RabbitMQ."""
+        return value in self.values if value else self.takes_unfiltered or "" in self.values
 
 
 def stream_start(queue: str, arguments: Table, now_wall_ms: int) -> StreamStart:
