@@ -290,7 +290,7 @@ def test_filters(streams: StreamClient, stream: str) -> None:
 
 
 @pytest.mark.usefixtures("newer")
-def test_super_streams(broker: BrokerUnderTest, streams: StreamClient) -> None:
+def test_super_streams(broker: BrokerUnderTest, streams: StreamClient, ch: ChannelUnderTest) -> None:
     name = broker.queue_name("super")
     partitions = [f"{name}-{number}" for number in range(3)]
     assert streams.create_super(name, partitions, ["a", "b", "c"]) == OK
@@ -299,6 +299,12 @@ def test_super_streams(broker: BrokerUnderTest, streams: StreamClient) -> None:
     assert streams.call(PARTITIONS, text(name))[1].texts() == partitions
     assert streams.call(ROUTE, text("b") + text(name))[1].texts() == [partitions[1]]
     assert streams.call(ROUTE, text("d") + text(name))[1].texts() == []
+    made = broker.exchange_name()
+    ch.declare_exchange(made)
+    for order in (2, 0):
+        ch.bind(partitions[order], made, str(order), **{"x-stream-partition-order": order})
+    assert streams.call(PARTITIONS, text(made))[1].texts() == [partitions[0], partitions[2]]
+    assert streams.call(ROUTE, text("2") + text(made))[1].texts() == [partitions[2]]
     assert streams.call(DELETE_SUPER, text(name))[0] == OK
     assert streams.call(DELETE_SUPER, text(name))[0] == NO_STREAM
     assert streams.call(PARTITIONS, text(name))[0] == NO_STREAM

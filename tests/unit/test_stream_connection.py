@@ -848,8 +848,16 @@ def test_super_streams(broker: MemoryBroker) -> None:
     assert client.call(PARTITIONS, text("x"))[1].texts() == ["x-b", "x-a"]
     assert client.call(ROUTE, text("a") + text("x"))[1].texts() == ["x-a"]
     assert client.call(ROUTE, text("c") + text("x"))[1].texts() == []
+    assert client.create_super("y", ["y-0"], ["\u00e9" * 128]) == codes.PRECONDITION_FAILED, "a key of 256 bytes"
     assert client.call(PARTITIONS, text("y"))[0] == codes.STREAM_DOES_NOT_EXIST
     channel = Client(broker).open().channel()
+    channel.exchange("made")
+    for order in (1, 0):
+        channel.bind(f"x-{'ab'[order]}", "made", str(order), {"x-stream-partition-order": order})
+    assert client.call(PARTITIONS, text("made"))[1].texts() == ["x-a", "x-b"]
+    assert client.call(ROUTE, text("1") + text("made"))[1].texts() == ["x-b"]
+    assert client.call(PARTITIONS, text("amq.headers"))[1].texts() == []
+    assert client.call(ROUTE, text("1") + text("amq.headers"))[0] == codes.STREAM_DOES_NOT_EXIST
     channel.publish("x", "a", b"m")
     assert stream_of(broker, "x-a").ready_count == 1
     assert client.call(DELETE_SUPER, text("amq.direct"))[0] == codes.STREAM_DOES_NOT_EXIST

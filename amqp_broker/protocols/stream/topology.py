@@ -86,11 +86,10 @@ class Topology:
 
     def _check_name(self, name: str) -> None:
         """Refuse a name that no stream may have."""
-        encoded = name.encode("utf-8", "surrogateescape")
         if (
             not name
             or name.startswith(RESERVED_PREFIX)
-            or len(encoded) > NAME_BYTES_MAX
+            or _size_bytes(name) > NAME_BYTES_MAX
             or any(ord(one) < 32 for one in name)
         ):
             raise RequestRefused(codes.PRECONDITION_FAILED)
@@ -136,7 +135,7 @@ class Topology:
         self._check_name(name)
         if len(partitions) != len(keys) or len(partitions) > PARTITIONS_MAX:
             raise RequestRefused(codes.PRECONDITION_FAILED)
-        if len(set(partitions)) < len(partitions) or any(len(key) > NAME_BYTES_MAX for key in keys):
+        if len(set(partitions)) < len(partitions) or any(_size_bytes(key) > NAME_BYTES_MAX for key in keys):
             raise RequestRefused(codes.PRECONDITION_FAILED)
         client.check_configure("exchange", name)
         for partition in partitions:
@@ -184,19 +183,28 @@ class Topology:
 
     def partitions(self, fields: Fields) -> bytes:
         """Handle Partitions: in their order."""
-        return strings([partition.name for partition in self._partitions(self._super_stream(fields.string()))])
+        return strings([partition.name for partition in self._partitions(self._exchange(fields.string()))])
 
     def route(self, fields: Fields) -> bytes:
         """Handle Route: the partitions that a routing key leads to."""
         key, name = fields.string(), fields.string()
-        exchange = self._super_stream(name)
+        exchange = self._exchange(name)
+        if not exchange.may_be_remembered:  # it looks at messages, or remembers them
+            exchange = self._super_stream(name)
         found = list(exchange.matcher.match(Envelope((key,))))
         self._connection.has_cost(1 + len(found))
         return strings([one.name for one in found if isinstance(one, StreamQueue)])
 
-    def _super_stream(self, name: str) -> Exchange:
+    def _exchange(self, name: str) -> Exchange:
+        """An exchange that may be a super stream: any to which streams are bound, for those who only ask."""
         exchange = self._host.exchanges.get(name)
-        if exchange is None or exchange.table.get(SUPER_STREAM_ARGUMENT) is not True:
+        if exchange is None:
+            raise RequestRefused(codes.STREAM_DOES_NOT_EXIST)
+        return exchange
+
+    def _super_stream(self, name: str) -> Exchange:
+        exchange = self._exchange(name)
+        if exchange.table.get(SUPER_STREAM_ARGUMENT) is not True:
             raise RequestRefused(codes.STREAM_DOES_NOT_EXIST)
         return exchange
 
@@ -219,6 +227,10 @@ def partitions_of(exchange: Exchange, asking: Link) -> list[StreamQueue]:
 
 def _order(found: tuple[int, StreamQueue]) -> int:
     return found[0]
+
+
+def _size_bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogateescape"))
 
 
 def _table_of(arguments: dict[str, str]) -> Table:
