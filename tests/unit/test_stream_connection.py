@@ -614,8 +614,14 @@ def test_sub_batches_go_out_as_they_lie_on_the_disk(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("are_at_hand", [False, True])
 @pytest.mark.parametrize(
     ("size_bytes", "place"),
-    [(16_000, 500), (70_000, -20), (70_000, -21)],
-    ids=["an entry that becomes a part of a chunk", "the count of entries", "what stands before a block"],
+    [(16_000, 500), (70_000, -20), (70_000, -21), (70_000, -12), (0xFF00 - 4, -10)],
+    ids=[
+        "an entry that becomes a part of a chunk",
+        "the count of entries",
+        "what stands before a block",
+        "filter values, of more bytes than there are",
+        "filter values, of as many as there are",
+    ],
 )
 def test_what_no_checksum_of_a_block_tells_is_checked_before_it_goes_out(
     monkeypatch: pytest.MonkeyPatch, size_bytes: int, place: int, are_at_hand: bool

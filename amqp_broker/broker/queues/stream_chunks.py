@@ -22,7 +22,6 @@ from amqp_broker.broker.queues.stream_block import (
     FIELDS_BYTES,
     StreamBlock,
     block_address,
-    counts_of,
 )
 from amqp_broker.broker.queues.stream_log import CHUNK_ENTRIES_MAX as READ_ENTRIES_MAX
 from amqp_broker.broker.queues.stream_log import Extent, StreamLog
@@ -181,7 +180,7 @@ class ChunkReader(EntryReader):
             self._paging.lying_now(extent.references, start + FIELDS_BYTES, LYING_BYTES_MIN)
         ):
             of_block, records_of_block, filter_bytes, checksum_of_block = FIELDS.unpack_from(head, start)
-            is_right = (of_block, records_of_block) == extent.counts_of(place) and filter_bytes <= len(rest)
+            is_right = (of_block, records_of_block) == extent.counts_of(place) and filter_bytes < len(rest)
             if not is_right or head[ONE_QUEUE_AND_TIMES_BYTES:start] != before:
                 break
             if entries + of_block > CHUNK_ENTRIES_MAX:
@@ -205,7 +204,9 @@ class ChunkReader(EntryReader):
             content = memoryview(record)
             if content[ONE_QUEUE_AND_TIMES_BYTES:start] != before:
                 return False
-            if counts_of(content[start:]) != extent.counts_of(place):
+            of_block, records_of_block, filter_bytes, _ = FIELDS.unpack_from(content, start)
+            is_right = (of_block, records_of_block) == extent.counts_of(place)
+            if not is_right or start + FIELDS_BYTES + filter_bytes >= len(content):
                 return False
         return True
 
