@@ -318,13 +318,15 @@ class Ingress:
         """
         name = queue.arguments.dead_letter_exchange
         exchange = None if name is None else self._virtual_host.exchanges.get(name)
-        if exchange is not None:
-            self._publish_dead_letter(exchange, queue, message, reason)
-        else:
-            queue.dropped([message], reason)
-            if self._observers.present:
-                self._observers.died(queue, message, reason, None)
-        queue.dead_letter_left(message)
+        try:
+            if exchange is not None:
+                self._publish_dead_letter(exchange, queue, message, reason)
+            else:
+                queue.dropped([message], reason)
+                if self._observers.present:
+                    self._observers.died(queue, message, reason, None)
+        finally:  # a defect costs this message, and neither the queue's deletion nor the next start
+            queue.dead_letter_left(message)
 
     def _publish_dead_letter(self, exchange: Exchange, queue: Queue, message: Message, reason: DeathReason) -> None:
         """Most often many messages die that are alike in all but their bodies: then what they become is, too."""

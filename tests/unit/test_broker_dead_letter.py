@@ -14,6 +14,7 @@ from amqp_broker.behaviour import BEHAVIOURS
 from amqp_broker.broker.dead_letter import DeathReason, dead_lettered
 from amqp_broker.broker.message import Address, Message, carried_key
 from amqp_broker.wire.content import Properties, encode_content_header
+from amqp_broker.wire.errors import WireError
 from amqp_broker.wire.table import NESTING_DEPTH_MAX, FieldValue
 from tests.support.client import Client, ClientChannel, Received
 from tests.support.memory_broker import MemoryBroker
@@ -323,6 +324,16 @@ def test_what_is_no_key_in_cc_may_be_nested_as_deep_as_a_table_goes(channel: Cli
     channel.reject(1, requeue=False)
     (death,) = the_dead(channel).headers["x-death"]
     assert death["routing-keys"] == ["q", "y"]
+
+
+def test_a_queue_whose_dead_letter_is_a_defect_may_be_deleted(channel: ClientChannel, broker: MemoryBroker) -> None:
+    channel.declare("q", mortal(max_length=0))
+    broken = Message(Address("", "q", b"\x00\x01q"), b"no content header", b"", False, 0)
+    with pytest.raises(WireError):
+        broker.handle(lambda: broker.queue("q").publish(broken))
+    channel.call(commands.Queue.Delete(queue="q"))
+    channel.publish("", "dead", b"x")
+    assert the_dead(channel).body == b"x"
 
 
 def test_a_very_long_made_up_history_costs_little() -> None:
