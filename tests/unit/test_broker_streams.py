@@ -267,6 +267,19 @@ def limited(broker: MemoryBroker, bytes_max: int) -> Any:
     return replace(stream_of(broker).declared, length_bytes_max=bytes_max)
 
 
+def test_very_much_that_goes_is_forgotten_in_turns_wherever_the_broker_is_killed() -> None:
+    broker = DiskBroker()
+    filled(broker, 44)
+    before = broker.live_records()
+    with broker.holding_works():
+        broker.handle(lambda: stream_of(broker).apply(limited(broker, 1)))
+        assert broker.is_unfinished
+        assert read(broker) == numbered(range(40, 44))
+        killed = broker.killed()
+        assert read(killed) == numbered(range(16, 44)), "four chunks were forgotten"
+    assert broker.live_records() == before - 40 + 1, "all of them, and where the rest begins is kept"
+
+
 def test_a_policy_that_drops_at_a_start_moves_no_offset() -> None:
     broker = DiskBroker()
     channel = filled(broker, 12, max_length_bytes=8)

@@ -93,6 +93,7 @@ class StreamQueue(Queue):
     __slots__ = (
         "_batch_offset",
         "_block_address",
+        "_dropped",
         "_has_new",
         "_headers",
         "_log",
@@ -135,6 +136,7 @@ class StreamQueue(Queue):
         self.sequences = Tracks(self, virtual_host.durability, RecordKind.STREAM_SEQUENCE)
         self.offsets = Tracks(self, virtual_host.durability, RecordKind.STREAM_OFFSET)
         self.groups: dict[str, StreamGroup] = {}  # of consumers of which one alone is active, by their name
+        self._dropped: deque[StreamChunk] = deque()  # that the journal has still, the oldest first
         self._retention_timer = HeadTimer(virtual_host.timers, self._drop_surplus)
 
     @classmethod
@@ -453,13 +455,25 @@ class StreamQueue(Queue):
             for reader in self._readers.values():
                 reader.pass_dropped()
                 self._take_turn(reader)
-            # In the same batch of the journal as the entries' end: offsets never go back.
-            self.virtual_host.durability.keep_state(self, {"first_offset": self._log.first_offset})
-            self._forget(taken)
+            are_forgotten = len(self._dropped) > 0  # already, those before these
+            self._dropped.extend(taken)
+            if not are_forgotten:
+                self.virtual_host.works.begin(self._forget_dropped())
         oldest_wall_ms = self._log.oldest_wall_ms
         if age_ms_max is not None and oldest_wall_ms is not None:
             due_in_ms = max(0, oldest_wall_ms + age_ms_max + 1 - clock.wall_ms())
             self._retention_timer.wait_for(clock.monotonic_ms() + due_in_ms)
+
+    def _forget_dropped(self) -> Iterator[None]:
+        """Have the journal forget what was dropped, in the order of the offsets."""
+        dropped, durability = self._dropped, self.virtual_host.durability
+        while dropped:
+            some = [dropped.popleft() for _ in range(min(CHUNKS_FORGOTTEN_AT_ONCE, len(dropped)))]
+            # In the same batch of the journal as the entries' end: offsets never go back.
+            durability.keep_state(self, {"first_offset": some[-1].end_offset})
+            self._forget(some)
+            if dropped:
+                yield
 
     def _forget(self, chunks: Sequence[StreamChunk]) -> None:
         for chunk in chunks:
