@@ -90,12 +90,17 @@ def choices(config: pytest.Config) -> list[Choice]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "broker" in metafunc.fixturenames:
-        asked = [
-            # With pytest -n 5 --dist loadgroup each worker has one broker, and all are asked at once.
-            pytest.param(choice, id=str(choice), marks=pytest.mark.xdist_group(str(choice)))
-            for choice in choices(metafunc.config)
-        ]
-        metafunc.parametrize("broker", asked, indirect=True)
+        metafunc.parametrize("broker", choices(metafunc.config), ids=str, indirect=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With pytest -n 5 --dist loadgroup each worker has one broker, and all are asked at once."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from interop.scheduling import ABrokerAWorker  # pytest-xdist is there, then
+
+    return ABrokerAWorker(config, log)
 
 
 class _Processes:
