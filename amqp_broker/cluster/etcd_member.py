@@ -17,6 +17,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -94,9 +95,20 @@ def members_in(text: str) -> dict[str, MemberPlace]:
         if not name or not host or not port.isdecimal() or not 0 < int(port) < 65_535 or name in members:
             raise SettingError(f"with_etcd takes {FORM}, each name once: '{one}' is none")
         members[name] = MemberPlace(host.strip("[]"), int(port))
+    for place in members.values():
+        if not _can_be_listened_at(place.host):
+            raise SettingError(f"with_etcd takes IP addresses, as etcd listens at no name: '{place.host}' is none")
     if len(members) not in COUNTS:
         raise SettingError(f"with_etcd names {len(members)} nodes: etcd wants 3 or 5, or 1 to try things out")
     return members
+
+
+def _can_be_listened_at(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return True
 
 
 def etcd_command(members: dict[str, MemberPlace], name: str, cluster: str, folder: Path, quota_bytes: int) -> list[str]:
