@@ -218,7 +218,7 @@ async def back_up(configuration: ClusterConfiguration, path: Path, progress: Pro
     """
     part = path.with_name(path.name + ".part")
     try:
-        with part.open("wb") as file:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             async with trio.open_nursery() as nursery:
                 etcd = EtcdClient(configuration.addresses, CALL_TIMEOUT_S, nursery)
                 try:
@@ -238,16 +238,19 @@ async def _receive_snapshot(etcd: EtcdClient, write: Callable[[bytes], object], 
     digest, tail, size_bytes = hashlib.sha256(), b"", 0
     status = None
     async with etcd.stream(messages.SNAPSHOT, b"") as answers:
-        async for answer in answers:
-            if not isinstance(answer, Answer):
-                status = answer.status
-                break
-            part = messages.SnapshotPart.read(answer.message)
-            write(part.data)
-            size_bytes += len(part.data)
-            progress(size_bytes, size_bytes + part.remaining_bytes)
-            digest.update((tail + part.data)[:-DIGEST_BYTES])
-            tail = (tail + part.data)[-DIGEST_BYTES:]
+        async for first in answers:
+            # All that wait are taken: more come in each turn of the event loop than the one that it would hand out.
+            waiting = [answers.receive_nowait() for _ in range(answers.statistics().current_buffer_used)]
+            for answer in (first, *waiting):
+                if not isinstance(answer, Answer):
+                    status = answer.status
+                    break
+                part = messages.SnapshotPart.read(answer.message)
+                write(part.data)
+                size_bytes += len(part.data)
+                progress(size_bytes, size_bytes + part.remaining_bytes)
+                digest.update((tail + part.data)[:-DIGEST_BYTES])
+                tail = (tail + part.data)[-DIGEST_BYTES:]
     if status != OK or digest.digest() != tail:
         raise CannotTransfer("the snapshot did not arrive whole: try again")
     return size_bytes

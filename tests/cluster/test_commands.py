@@ -130,6 +130,7 @@ def test_a_cluster_is_looked_at_handed_over_and_moved_out(cluster: ClusterOfThre
     snapshot = tmp_path / "snapshot"
     assert command("cluster", "backup", str(snapshot), "--cluster", url).returncode == 0
     assert snapshot.stat().st_size > 10_000
+    assert snapshot.stat().st_mode & 0o077 == 0  # passwords are in it, if only their hashes
     done = command("cluster", "import", str(alone), "--cluster", url)
     assert "has a journal already" in done.stderr
     assert [node.end(signal.SIGTERM) for node in cluster.nodes] == [0, 0, 0]  # none trips over its own end

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from random import Random
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import trio
 
 from amqp_broker.cluster import store, transfer
 from amqp_broker.cluster.configuration import ClusterConfiguration
+from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.keys import Keys
 from amqp_broker.cluster.members import Address, EtcdRefused, Members
 from amqp_broker.cluster.transfer import CannotTransfer, export_journal, import_journal
+from amqp_broker.etcd.calls import Answer, Ended
+from amqp_broker.etcd.protobuf import data, integer
 from amqp_broker.journal.memory_files import MemoryFiles
 from tests.cluster.test_shard import OWNER, AsyncEtcd
 from tests.support.fake_etcd import FakeEtcd, UnreliableMember
@@ -93,3 +98,32 @@ def test_an_import_that_etcd_does_not_take_ends(
     with pytest.raises(ExceptionGroup) as caught:
         trio.run(import_journal, CONFIGURATION, 0, source, lose)
     assert caught.group_contains(CannotTransfer, match=text)
+
+
+def test_a_backup_takes_what_comes_at_once_however_much_it_is() -> None:
+    part = integer(2, 1) + data(3, bytes(transfer.DIGEST_BYTES))
+    count = 3
+
+    @asynccontextmanager
+    async def stream(path: str, request: bytes) -> AsyncIterator[trio.MemoryReceiveChannel[Answer | Ended]]:
+        send, receive = trio.open_memory_channel[Answer | Ended](count)
+        for _ in range(count):
+            send.send_nowait(Answer(1, part))
+        waiting.append(receive)
+        yield receive
+
+    def write(data: bytes) -> None:
+        left.append(waiting[0].statistics().current_buffer_used)
+        if len(left) == count:
+            scope.cancel()
+
+    waiting: list[trio.MemoryReceiveChannel[Answer | Ended]] = []
+    left: list[int] = []
+    scope = trio.CancelScope()
+
+    async def back_up() -> None:
+        with scope:
+            await transfer._receive_snapshot(cast(EtcdClient, SimpleNamespace(stream=stream)), write, lambda *_: None)
+
+    trio.run(back_up)
+    assert left == [0] * count
