@@ -95,9 +95,9 @@ def members_in(text: str) -> dict[str, MemberPlace]:
         if not name or not host or not port.isdecimal() or not 0 < int(port) < 65_535 or name in members:
             raise SettingError(f"with_etcd takes {FORM}, each name once: '{one}' is none")
         members[name] = MemberPlace(host.strip("[]"), int(port))
-    for place in members.values():
-        if not _can_be_listened_at(place.host):
-            raise SettingError(f"with_etcd takes IP addresses, as etcd listens at no name: '{place.host}' is none")
+    for member in members.values():
+        if not _can_be_listened_at(member.host):
+            raise SettingError(f"with_etcd takes IP addresses, as etcd listens at no name: '{member.host}' is none")
     if len(members) not in COUNTS:
         raise SettingError(f"with_etcd names {len(members)} nodes: etcd wants 3 or 5, or 1 to try things out")
     return members
