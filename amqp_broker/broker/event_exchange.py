@@ -10,7 +10,7 @@ gathered, and published when the work in the middle of which they came is done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from amqp_broker.broker.events import INTERNAL_USER, Events
@@ -20,7 +20,7 @@ from amqp_broker.wire.errors import WireError
 from amqp_broker.wire.table import Table, Timestamp
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.ports import Clock
+    from amqp_broker.broker.contents import Contents
     from amqp_broker.broker.virtual_host import VirtualHost
 
 EVENT_EXCHANGE: Final = "amq.rabbitmq.event"
@@ -51,22 +51,13 @@ class EventExchange(Events):
 
     Args:
         virtual_host: where the exchange is; it is made there.
-        to_finish: what the broker does at the end of a piece of work.
-        clock: tells when.
-        node_name: of the broker, for the headers.
+        broker: that has it.
     """
 
-    def __init__(
-        self,
-        virtual_host: VirtualHost,
-        to_finish: Callable[[Callable[[], None]], None],
-        clock: Clock,
-        node_name: str,
-    ) -> None:
-        super().__init__(node_name)
+    def __init__(self, virtual_host: VirtualHost, broker: Contents) -> None:
+        super().__init__(broker.settings.node_name or broker.settings.cluster_name)
         self._host = virtual_host
-        self._to_finish = to_finish
-        self._clock = clock
+        self._broker = broker
         self._exchange = virtual_host.add_exchange(
             EVENT_EXCHANGE, "topic", durable=True, auto_delete=False, internal=True, table={}
         )
@@ -76,14 +67,16 @@ class EventExchange(Events):
         return bool(self._exchange.bindings)
 
     def tell(self, event: str, details: Mapping[str, Any], by: str) -> None:
-        header = header_of(details, by, self._clock.wall_ms())
+        if self._broker.is_told_elsewhere(event, by):
+            return
+        header = header_of(details, by, self._broker.clock.wall_ms())
         if header is not None:
             self.publish(event, header)
 
     def publish(self, event: str, header: bytes) -> None:
         """Publish an event at the end of this piece of work: one of this broker, or of another that is one with it."""
         if not self._gathered:
-            self._to_finish(self._publish)
+            self._broker.finish_with(self._publish)
         self._gathered.append((event, header))
 
     def _publish(self) -> None:

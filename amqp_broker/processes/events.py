@@ -26,6 +26,7 @@ from amqp_broker.processes.link import EVENTS, NOBODY, Brought, LinkUnreachable,
 from amqp_broker.server.sharding.directory import BY
 
 WAITING_MAX: Final = 10_000  # events; of more the oldest are dropped
+WAITING_BYTES_MAX: Final = 67_108_864  # likewise
 CALL_EVENTS: Final = 1_000
 CALL_BYTES: Final = 1_048_576  # from which on there is no further event in a call: a link takes 16 MiB
 AGAIN_S: Final = 1.0  # when the other process is not there
@@ -50,6 +51,11 @@ class RefusedLogins(Onlooker):
             broker.handle(partial(broker.observers.happened, happening.name, happening.details, happening.by))
 
 
+def is_told_by_root(event: str, by: str) -> bool:
+    """Whether all processes do something because the directory says so: the root names who has changed it."""
+    return by == BY and not event.startswith(OF_HERE)
+
+
 class EventsElsewhere(Events):
     """The events of a process's broker until another process has them.
 
@@ -60,16 +66,23 @@ class EventsElsewhere(Events):
     def __init__(self, broker: Broker) -> None:
         super().__init__(broker.settings.node_name or broker.settings.cluster_name)
         self._clock = broker.clock
-        self._waiting: deque[tuple[str, str]] = deque(maxlen=WAITING_MAX)
+        self._waiting: deque[tuple[str, str]] = deque()
+        self._waiting_bytes = 0
         self._came = WakeUp()
 
     def tell(self, event: str, details: Mapping[str, Any], by: str) -> None:
-        if by == BY and not event.startswith(OF_HERE):
-            return  # the root tells it
+        if is_told_by_root(event, by):
+            return
         header = header_of(details, by, self._clock.wall_ms())
         if header is not None:
             self._waiting.append((event, base64.b64encode(header).decode()))
+            self._waiting_bytes += len(self._waiting[-1][1])
+            self._drop_oldest()
             self._came.set()
+
+    def _drop_oldest(self) -> None:
+        while len(self._waiting) > WAITING_MAX or self._waiting_bytes > WAITING_BYTES_MAX:
+            self._waiting_bytes -= len(self._waiting.popleft()[1])
 
     async def send(self, folder: Callable[[], Path | None]) -> None:
         """Send them, until cancelled.
@@ -84,8 +97,9 @@ class EventsElsewhere(Events):
                 some = self._next_ones()
                 to = folder()
                 if to is not None and not await _sent(to, some):
-                    room = WAITING_MAX - len(self._waiting)
-                    self._waiting.extendleft(reversed(some[max(len(some) - room, 0) :]))
+                    self._waiting.extendleft(reversed(some))
+                    self._waiting_bytes += sum(len(header) for _, header in some)
+                    self._drop_oldest()
                     await trio.sleep(AGAIN_S)
 
     def _next_ones(self) -> list[tuple[str, str]]:
@@ -95,6 +109,7 @@ class EventsElsewhere(Events):
         while self._waiting and len(some) < CALL_EVENTS and size_bytes < CALL_BYTES:
             some.append(self._waiting.popleft())
             size_bytes += len(some[-1][1])
+        self._waiting_bytes -= size_bytes
         return some
 
 

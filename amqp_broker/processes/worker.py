@@ -22,7 +22,7 @@ from amqp_broker.network.turns import Turns
 from amqp_broker.processes.administrators import ProcessShards
 from amqp_broker.processes.clients import ProcessClients
 from amqp_broker.processes.commands import ProcessCommands, serve_commands
-from amqp_broker.processes.events import EventsElsewhere, RefusedLogins
+from amqp_broker.processes.events import EventsElsewhere, RefusedLogins, is_told_by_root
 from amqp_broker.processes.folder import DirectoryFile, folder_of, keep_at_root
 from amqp_broker.processes.link import NOTICE, LinkUnreachable, bring, listen_for_links, serve_link
 from amqp_broker.server.broker_server import BrokerServer
@@ -168,6 +168,8 @@ class Worker:
             await nursery.start(self._entrance_server.serve)
             self._entrance_server.broker.observers.add(RefusedLogins(lambda: server.broker), of_messages=False)
             if here.settings.event_exchange == "on":
+                if not self.is_root:
+                    server.broker.is_told_elsewhere = is_told_by_root
                 events = EventsElsewhere(server.broker)
                 server.broker.observers.add(events, of_messages=False)
                 nursery.start_soon(events.send, self._folder_of_events)
