@@ -90,20 +90,25 @@ async def _nobody(stream: trio.abc.Stream, peer: object, protocol: str) -> None:
     raise AssertionError("the supervisor accepts nobody")
 
 
-def _may_start(reception: Reception, settings: Settings, memory: MemoryLimit) -> None:
+def _may_start(
+    reception: Reception, settings: Settings, memory: MemoryLimit, is_still_to_start: Callable[[], bool]
+) -> None:
     """All processes can serve: let clients come."""
     from amqp_broker.network.listeners import FOR_ADMINISTRATORS
 
-    if settings.load_definitions:
-        _load_definitions(settings)
+    if settings.load_definitions and not _load_definitions(settings, is_still_to_start):
+        return
     reception.listen()
     endpoints = [one for one in reception.endpoints if one.protocol not in FOR_ADMINISTRATORS]
     http_endpoints = [one for one in reception.endpoints if one.protocol in FOR_ADMINISTRATORS]
     announcements.ready(endpoints, http_endpoints, settings, memory)
 
 
-def _load_definitions(settings: Settings) -> None:
+def _load_definitions(settings: Settings, is_still_to_start: Callable[[], bool]) -> bool:
     """Have what the setting says, by the processes' own command line, before the first client comes.
+
+    Returns:
+        Whether it is there; False where all end meanwhile.
 
     Raises:
         CannotLoadDefinitions: it cannot be had.
@@ -114,9 +119,11 @@ def _load_definitions(settings: Settings) -> None:
     name = settings.load_definitions
     try:
         for _ in exchange(settings.data_dir, "definitions.import", {"definitions": read_definitions(name)}):
-            pass
+            if not is_still_to_start():
+                return False
     except (Refused, NotReached) as error:
         raise CannotLoadDefinitions(f"load_definitions: {name}: {error}") from error
+    return True
 
 
 def _administration(server: BrokerServer, shards: Shards | None) -> Serve:

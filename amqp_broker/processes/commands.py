@@ -101,7 +101,7 @@ class ProcessCommands:
             request: Any = await read_json_in_turns(line, JSON_DEPTH)
             command, arguments = request["command"], request.get("arguments", {})
             if command == IMPORT and not isinstance(arguments.get("vhost"), str):
-                await send(await self._import(arguments["definitions"]))
+                await send(await self._import(arguments["definitions"], send))
                 return
             numbers = self._processes_of(command, arguments)
         except Refused as refused:
@@ -161,13 +161,17 @@ class ProcessCommands:
         """Where a virtual host is now."""
         return self._sharing.directory.shard_of(virtual_host)
 
-    async def _import(self, document: Any) -> Answer:
-        """Import definitions of all; returns the last line of the answer, with the counts added up."""
+    async def _import(self, document: Any, tell: Send) -> Answer:
+        """Import definitions of all; returns the last line of the answer, with the counts added up.
+
+        Args:
+            tell: is told now and then that it goes on.
+        """
         if not isinstance(document, dict):  # the root says so
-            return await self._imported(Step(Stage.ROOT, ROOT, document))
+            return await self._imported(Step(Stage.ROOT, ROOT, document), tell)
         done, result = list[int](), None
         for step in import_steps(document, range(self._count), self._shard_of):
-            last = await self._imported(step)
+            last = await self._imported(step, tell)
             if "error" in last:
                 return {**last, "error": half_done(step, last["error"], done)} if step.stage is Stage.HOSTS else last
             if step.stage is not Stage.CHECK:
@@ -176,9 +180,9 @@ class ProcessCommands:
                 done.append(step.shard)
         return {"result": result}
 
-    async def _imported(self, step: Step) -> Answer:
+    async def _imported(self, step: Step, tell: Send) -> Answer:
         arguments = {"definitions": step.document, "dry_run": step.stage is Stage.CHECK}
-        return await self._ask(step.shard, json.dumps({"command": IMPORT, "arguments": arguments}).encode(), _nothing)
+        return await self._ask(step.shard, json.dumps({"command": IMPORT, "arguments": arguments}).encode(), tell)
 
     async def _ask(self, number: int, line: bytes, pass_on: Send) -> Answer:
         """Have a process answer; returns its last line, the others are passed on."""
@@ -213,10 +217,6 @@ class ProcessCommands:
         elsewhere = [host for host in hosts if self._shard_of(host.name) != ROOT]
         status["counts"]["exchanges"] -= sum(len(host.exchanges) for host in elsewhere)  # that the owners count
         return status
-
-
-async def _nothing(answer: Answer) -> None:
-    """No list comes, and nobody waits for how far it is."""
 
 
 def _together(one: Any, other: Any) -> Any:

@@ -37,7 +37,8 @@ class Supervisor:
         run: is one of them: it is called in a process of its own, with its number and the pipes that it reads and
             writes (alive, start, ready), and returns an exit code. It writes its number to the last one when it can
             serve, and again at least ``SIGNS`` times in the time in which ``manager`` wants a sign of life.
-        may_start: called when all can serve, before the first client comes.
+        may_start: called when all can serve, before the first client comes; with what tells whether that is still to
+            be, to be asked now and then.
         stop_listening: called when the end begins.
         manager: is told that the broker is there.
     """
@@ -46,7 +47,7 @@ class Supervisor:
         self,
         count: int,
         run: Callable[[int, int, int, int], int],
-        may_start: Callable[[], None],
+        may_start: Callable[[Callable[[], bool]], None],
         stop_listening: Callable[[], None],
         manager: ServiceManager,
     ) -> None:
@@ -68,6 +69,9 @@ class Supervisor:
         self._start, self._starting = os.pipe()
         self._ready_pipe, self._ready_end = os.pipe()
         os.set_blocking(self._ready_pipe, False)
+        self._signals, self._wake = socket.socketpair()
+        for one_end in (self._signals, self._wake):
+            one_end.setblocking(False)
 
     def supervise(self) -> int:
         """Start them, and return when all have ended; with the exit code.
@@ -75,19 +79,14 @@ class Supervisor:
         Raises:
             Exception: what ``may_start`` has raised.
         """
-        wakeful, wake = socket.socketpair()
-        wakeful.setblocking(False)
-        wake.setblocking(False)
         for one in SIGNALS:
             signal.signal(one, _only_wake)
-        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         for number in range(self._count):
             self._fork(number)
         while self._processes or self._waiting:
-            readable, _, _ = select.select([wakeful.fileno(), self._ready_pipe], [], [], self._pause_s())
-            if wakeful.fileno() in readable:
-                for number in wakeful.recv(4096):
-                    self._obey(number)
+            readable, _, _ = select.select([self._signals, self._ready_pipe], [], [], self._pause_s())
+            self._obey_signals()
             if self._ready_pipe in readable:
                 self._hear()
             self._see_who_ended()
@@ -144,6 +143,16 @@ class Supervisor:
                 sys.stderr.flush()
             os._exit(code)
 
+    def _obey_signals(self) -> None:
+        with suppress(BlockingIOError):
+            for number in self._signals.recv(4096):
+                self._obey(number)
+
+    def _is_still_to_start(self) -> bool:
+        """Whether clients are still to come: no signal has come meanwhile that ends all."""
+        self._obey_signals()
+        return not self._is_ending
+
     def _obey(self, number: int) -> None:
         if number == signal.SIGHUP:
             self._manager.reloading()
@@ -177,14 +186,15 @@ class Supervisor:
         self._heard_s.update(dict.fromkeys(numbers, time.monotonic()))
         if self._starting >= 0 and len(self._heard_s) == self._count and not self._is_ending:
             try:
-                self._may_start()
+                self._may_start(self._is_still_to_start)
             except Exception as error:
-                self._failure = error
-                self._end()
-                return
-            os.close(self._starting)
-            self._starting = -1
-            self._manager.ready()
+                if self._is_still_to_start():  # else it has failed for that
+                    self._failure = error
+                    self._end()
+            if not self._is_ending:
+                os.close(self._starting)
+                self._starting = -1
+                self._manager.ready()
 
     def _see_who_ended(self) -> None:
         for process in list(self._processes):

@@ -348,13 +348,16 @@ def export_definitions(controlled: Controlled, arguments: Arguments) -> Iterator
 
 
 async def import_into(controlled: Controlled, arguments: Arguments) -> dict[str, int]:
-    from amqp_broker.server.importing import check_in_turns, import_in_turns
+    """Have definitions, or only check them; a client is told meanwhile that it goes on, and no more than that."""
+    from amqp_broker.server.importing import check_in_turns, import_in_turns, no_turn
+    from amqp_broker.server.message_commands import Teller
 
     document, virtual_host = arguments.get("definitions"), _virtual_host(arguments)
+    turn = no_turn if controlled.tell is None else Teller(dict, controlled.tell).turn
     if arguments.get("dry_run") is True:
-        await check_in_turns(controlled.broker, document, virtual_host, controlled.who)
+        await check_in_turns(controlled.broker, document, virtual_host, controlled.who, turn)
         return {}
-    return await import_in_turns(controlled.broker, document, virtual_host, controlled.who)
+    return await import_in_turns(controlled.broker, document, virtual_host, controlled.who, turn)
 
 
 LISTS: dict[str, List] = {

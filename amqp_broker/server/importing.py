@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 import trio
@@ -16,20 +16,30 @@ import trio
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.definitions.applying import DefinitionsImport
 from amqp_broker.broker.json_values import finite, no_number, read_json
-from amqp_broker.server.changes import until_done
+from amqp_broker.broker.works import Work
 
 SLICE_CHARACTERS: Final = 32_768  # to be read in one go, some 10 nanoseconds each
 SLICE_FREED: Final = 1_000  # objects of JSON that are let go of
+TURN_S: Final = 1.0
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
+Turn = Callable[[], Awaitable[None]]
 
-async def import_in_turns(broker: Broker, document: object, virtual_host: str | None, who: str) -> dict[str, int]:
+
+async def no_turn() -> None:
+    """Nothing, for whom nobody waits for a sign of life."""
+
+
+async def import_in_turns(
+    broker: Broker, document: object, virtual_host: str | None, who: str, turn: Turn = no_turn
+) -> dict[str, int]:
     """Have all that definitions say, or nothing of it; returns when all is made, how many of each were new or set.
 
     Args:
         document: the object of JSON; its lists are empty afterwards.
         virtual_host: into which it goes; None for what was exported as a whole.
         who: wants it, as it stands in the log.
+        turn: called when others have had their turn, ``TURN_S`` apart or less where nothing takes longer.
 
     Raises:
         AdministrationError: something in it cannot be had, and nothing was changed.
@@ -37,15 +47,18 @@ async def import_in_turns(broker: Broker, document: object, virtual_host: str | 
     definitions = DefinitionsImport(broker, document, virtual_host, who=who)
     for _ in definitions.check():
         await trio.lowlevel.checkpoint()
+        await turn()
     while (other := definitions.waits_for()) is not None:
-        await until_done(other)
+        await _until_done(other, turn)
     for work in broker.handle(definitions.begin):
-        await until_done(work)
+        await _until_done(work, turn)
     await _let_go(document)
     return definitions.counts
 
 
-async def check_in_turns(broker: Broker, document: object, virtual_host: str | None, who: str) -> None:
+async def check_in_turns(
+    broker: Broker, document: object, virtual_host: str | None, who: str, turn: Turn = no_turn
+) -> None:
     """Find out whether definitions could be had now, and change nothing.
 
     Args: as of ``import_in_turns``.
@@ -55,7 +68,17 @@ async def check_in_turns(broker: Broker, document: object, virtual_host: str | N
     """
     for _ in DefinitionsImport(broker, document, virtual_host, who=who).check():
         await trio.lowlevel.checkpoint()
+        await turn()
     await _let_go(document)
+
+
+async def _until_done(work: Work, turn: Turn) -> None:
+    done = trio.Event()
+    work.when_done(done.set)
+    while not done.is_set():
+        with trio.move_on_after(TURN_S):
+            await done.wait()
+        await turn()
 
 
 async def _let_go(document: object) -> None:

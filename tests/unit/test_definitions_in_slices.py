@@ -8,11 +8,12 @@ from __future__ import annotations
 import copy
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from pamqp import commands
 
 from amqp_broker.broker.definitions import applying, making, reading
@@ -24,6 +25,7 @@ from amqp_broker.cli.journal import _described
 from amqp_broker.errors import precondition_failed
 from amqp_broker.journal.dump import dump
 from amqp_broker.server import importing
+from amqp_broker.server.control_commands import Controlled, import_into
 from amqp_broker.server.importing import JsonReader, read_json_in_turns
 from tests.support.client import ClientChannel
 from tests.support.disk_broker import DiskBroker
@@ -311,6 +313,22 @@ def test_one_waits_for_another(caplog: pytest.LogCaptureFixture) -> None:
     assert (first.counts["queues"], second.counts["queues"], second.counts["bindings"]) == (10, 1, 1)
     assert routed(broker) == routed(broker.killed()) == ["more", *QUEUES]
     assert caplog.text.count("definitions imported") == 2
+
+
+def test_who_waits_for_it_hears_that_it_goes_on() -> None:
+    broker, heard = DiskBroker(), list[object]()
+
+    async def tell(progress: Mapping[str, Any]) -> None:
+        heard.append(progress)
+        finish(broker)
+
+    async def use() -> dict[str, int]:
+        broker.goes_on = False
+        controlled = Controlled(broker, lambda: pytest.fail("nobody asks"), "a test", tell)
+        return await import_into(controlled, {"definitions": document()})
+
+    assert trio.run(use, clock=trio.testing.MockClock(autojump_threshold=0))["queues"] == 10
+    assert heard == [{}]
 
 
 def test_one_that_does_not_wait_finishes_the_other() -> None:

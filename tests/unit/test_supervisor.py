@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -29,8 +29,10 @@ raise SystemExit(Supervisor(1, run, print, print, ServiceManager({})).supervise(
 
 @pytest.fixture
 def supervisor() -> Iterator[Supervisor]:
-    made = Supervisor(2, lambda *_: 0, lambda: None, lambda: None, ServiceManager({}))
+    made = Supervisor(2, lambda *_: 0, lambda _: None, lambda: None, ServiceManager({}))
     with ExitStack() as closing:
+        closing.enter_context(made._signals)
+        closing.enter_context(made._wake)
         for name in ("_alive", "_life", "_start", "_starting", "_ready_pipe", "_ready_end"):
             closing.callback(os.close, getattr(made, name))
         yield made
@@ -49,6 +51,23 @@ def test_the_first_signal_is_the_first_although_the_end_has_begun_without_one(su
     assert supervisor._exit_code == 0
     supervisor._obey(signal.SIGTERM)
     assert supervisor._exit_code == KILLED + signal.SIGTERM
+
+
+def test_a_signal_ends_what_is_done_before_the_first_client(supervisor: Supervisor) -> None:
+    asked = []
+
+    def may_start(is_still_to_start: Callable[[], bool]) -> None:
+        asked.append(is_still_to_start())
+        supervisor._wake.send(bytes([signal.SIGTERM]))
+        asked.append(is_still_to_start())
+        raise LookupError("the processes end, and answer no more")
+
+    supervisor._may_start = may_start
+    os.write(supervisor._ready_end, bytes([0, 1]))
+    supervisor._hear()
+    assert asked == [True, False]
+    assert supervisor._failure is None
+    os.fstat(supervisor._starting)  # it is open: no client comes
 
 
 def test_the_service_manager_is_not_told_that_all_goes_on_while_a_process_is_silent(
