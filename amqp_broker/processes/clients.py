@@ -29,6 +29,7 @@ from amqp_broker.server.sharding.sharing import Sharing
 from amqp_broker.settings import Settings
 
 PAUSE_S: Final = 0.1
+PAUSE_MAX_S: Final = 1.0  # thousands may wait for one process, which they would keep from coming back
 
 
 class ProcessClients:
@@ -62,13 +63,17 @@ class ProcessClients:
         self._has_begun = self._is_ending = False
         self._count = 0  # that are asked, brought to where they want to be, or served here
         self._administrators = 0  # have limits of their own, so that they keep no client out
+        self._led = 0  # of the first, on their way to another process, or carried there
         self._carried = 0
         self._all_carried = trio.Event()
 
     def count(self) -> tuple[int, int]:
-        """How many there are and how many have logged in, for the reception's limits."""
-        logged_in = len(self._server.broker.open_connections) + self._carried
-        return self._count + self._administrators, logged_in + self._administrators
+        """How many there are and how many have logged in, for the reception's limits.
+
+        Who is led elsewhere has logged in, and counts twice: the link has a descriptor as well.
+        """
+        logged_in = len(self._server.broker.open_connections) + 2 * self._led
+        return self._count + self._led + self._administrators, logged_in + self._administrators
 
     def begin(self) -> None:
         """Take clients from now on: they can be served."""
@@ -155,25 +160,40 @@ class ProcessClients:
 
     async def _lead(self, stream: trio.abc.Stream, peer: Peer, protocol: str, arrival: Arrival) -> None:
         """Have a client come to its virtual host's process, as soon as that is there."""
-        number = self._sharing.directory.shard_of(arrival.virtual_host)
         beginning = Heard(arrival, protocol)
-        if number == self._number:
+        self._led += 1
+        try:
+            way = await self._way_to_owner(stream, peer, protocol, arrival)
+            if way is not None and way is not stream:
+                await self._carry(Continued(stream, beginning), way)
+        finally:
+            self._led -= 1
+        if way is stream:
             await self._converse(stream, peer, protocol, beginning)
-            return
-        with trio.move_on_after(self._settings.handshake_timeout_ms / 1000) as waiting:
+
+    async def _way_to_owner(
+        self, stream: trio.abc.Stream, peer: Peer, protocol: str, arrival: Arrival
+    ) -> trio.abc.Stream | None:
+        """The way for a client's bytes to the process of its virtual host, as soon as that is there.
+
+        Returns:
+            A link; the client's own stream where that is this process; None where it was handed over, or has to go.
+        """
+        number, pause_s = self._number, PAUSE_S
+        with trio.move_on_after(self._settings.handshake_timeout_ms / 1000):
             while not self._is_ending:
+                number = self._sharing.directory.shard_of(arrival.virtual_host)  # which may be made anew meanwhile
+                if number == self._number:
+                    return stream
                 try:
-                    way = await self._bring(number, stream, peer, protocol, arrival)
+                    return await self._bring(number, stream, peer, protocol, arrival)
                 except LinkUnreachable:
-                    await trio.sleep(PAUSE_S)
-                    continue
-                waiting.deadline = float("inf")
-                if way is not None:
-                    await self._carry(Continued(stream, beginning), way)
-                return
+                    await trio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, PAUSE_MAX_S)
         if not self._is_ending:
             reason = f"process {number}, which owns its virtual host, is not there or takes no more"
             log_event(logging.WARNING, "connection failed", peer=str(peer), reason=reason)
+        return None
 
     async def _bring(
         self, number: int, stream: trio.abc.Stream, peer: Peer, protocol: str, arrival: Arrival

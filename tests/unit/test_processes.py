@@ -15,9 +15,10 @@ import trio.testing
 
 from amqp_broker.access.client import Peer, Tls
 from amqp_broker.network.listeners import AMQP, HTTP
+from amqp_broker.processes import events
 from amqp_broker.processes.clients import PAUSE_S, ProcessClients
 from amqp_broker.processes.commands import ProcessCommands
-from amqp_broker.processes.events import AGAIN_S, EventsElsewhere, RefusedLogins, publish_events
+from amqp_broker.processes.events import AGAIN_S, EventsElsewhere, RefusedLogins, is_told_by_root, publish_events
 from amqp_broker.processes.folder import (
     DirectoryFile,
     check_processes,
@@ -40,7 +41,7 @@ from amqp_broker.processes.link import (
 )
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.data_folder import CannotUseDataFolder
-from amqp_broker.server.sharding.arrivals import Arrival
+from amqp_broker.server.sharding.arrivals import Arrival, Heard
 from amqp_broker.server.sharding.directory import Directory
 from amqp_broker.server.sharding.sharing import Sharing
 from amqp_broker.session.login import Login
@@ -262,12 +263,33 @@ def test_a_client_counts_until_it_has_come_to_its_process(tmp_path: Path) -> Non
         async with trio.open_nursery() as nursery:
             nursery.start_soon(clients.serve, theirs, PEER, AMQP)
             await trio.sleep(PAUSE_S / 2)
-            assert clients.count() == (1, 0), "process 1 is not there"
+            assert clients.count() == (2, 2), "process 1 is not there: it has logged in, and has a link now and then"
             clients.end()
         assert clients.count() == (0, 0)
         assert await ours.receive_some() == b""
 
     trio.run(use, clock=trio.testing.MockClock(autojump_threshold=0.01))
+
+
+def test_a_client_that_waits_comes_to_where_its_virtual_host_was_made_anew(tmp_path: Path) -> None:
+    clients, (_, theirs) = clients_of(tmp_path), trio.testing.memory_stream_pair()
+    heard = list[bytes]()
+
+    class Serving:
+        async def serve_stream(self, stream: trio.abc.Stream, peer: Peer, protocol: str, beginning: Heard) -> None:
+            heard.append(beginning.heard)
+
+    server: Any = Serving()
+    clients._server = server
+
+    async def use() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(clients.serve, theirs, PEER, AMQP)
+            await trio.sleep(PAUSE_S / 2)
+            clients._sharing.directory = Directory().with_places(["/", "other"], 0)
+
+    trio.run(use, clock=trio.testing.MockClock(autojump_threshold=0.01))
+    assert heard == [b"said"]
 
 
 @pytest.mark.parametrize("when", ["one too many", "before the beginning", "at the end"])
@@ -330,10 +352,12 @@ def test_events_come_to_the_process_that_has_their_exchange(tmp_path: Path) -> N
     channel.declare("events")
     for key in ("user.#", "vhost.#"):
         channel.bind("events", "amq.rabbitmq.event", key)
-    events = EventsElsewhere(there)
-    there.observers.add(events, of_messages=False)
+    elsewhere = EventsElsewhere(there)
+    there.observers.add(elsewhere, of_messages=False)
     empty.observers.add(RefusedLogins(lambda: there), of_messages=False)
-    there.administration.on_behalf_of("the directory").add_user("u", None)  # the root has told it
+    here.is_told_elsewhere = is_told_by_root
+    for broker in (here, there):
+        broker.administration.on_behalf_of("the directory").add_user("u", None)  # the root has told it
     there.administration.on_behalf_of("somebody").set_virtual_host_limits("/", queues_max=3)
     for error in ("", "refused"):
         empty.handle(partial(Login(empty, PEER).tell, "PLAIN", "AMQP", error))
@@ -344,7 +368,7 @@ def test_events_come_to_the_process_that_has_their_exchange(tmp_path: Path) -> N
 
     async def use() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(events.send, lambda: next(folders))
+            nursery.start_soon(elsewhere.send, lambda: next(folders))
             await trio.testing.wait_all_tasks_blocked()
             clock.jump(AGAIN_S)
             listener = listen_for_links(tmp_path)
@@ -357,6 +381,26 @@ def test_events_come_to_the_process_that_has_their_exchange(tmp_path: Path) -> N
     found = [one.headers for _ in range(3) if (one := channel.get("events", no_ack=True)) is not None]
     assert [one["user_who_performed_action"] for one in found] == ["somebody", "rmq-internal"]
     assert (found[0]["max-queues"], found[1]["error"]) == (3, "refused")
+
+
+@pytest.mark.parametrize("limit", ["WAITING_MAX", "WAITING_BYTES_MAX"])
+def test_of_events_that_wait_the_oldest_are_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    waiting = EventsElsewhere(MemoryBroker())
+    for name in ("a", "b"):
+        waiting.tell(name, {}, "")
+    monkeypatch.setattr(events, limit, 2 if limit == "WAITING_MAX" else waiting._waiting_bytes)
+
+    async def use() -> None:
+        with trio.move_on_after(AGAIN_S / 2):
+            await waiting.send(lambda: tmp_path)  # nobody is there
+        assert [event for event, _ in waiting._waiting] == ["a", "b"]
+
+    trio.run(use, clock=trio.testing.MockClock(autojump_threshold=0))
+    waiting.tell("c", {}, "")
+    assert [event for event, _ in waiting._waiting] == ["b", "c"]
+    assert waiting._waiting_bytes == sum(len(header) for _, header in waiting._waiting)
 
 
 class Asked(ProcessCommands):
@@ -459,6 +503,11 @@ def test_an_import_that_ends_half_way_says_so(tmp_path: Path) -> None:
     assert answer["error"].startswith("shard 1 has not imported its part: it is gone; users, permissions and virtual")
     del document["queues"][1]
     assert commands.run("definitions.import", definitions=document) == [{"result": {"users": 1, "queues": 1}}]
+
+
+def test_who_waits_for_an_import_hears_that_it_goes_on(tmp_path: Path) -> None:
+    answers = Asked(tmp_path, {0: [{"progress": {}}, {"result": {}}]}).run("definitions.import", definitions={})
+    assert answers == [{"progress": {}}, {"progress": {}}, {"result": {}}]  # it is checked, and had
 
 
 def test_counts_are_added_and_a_process_that_fails_has_the_word(tmp_path: Path) -> None:
