@@ -85,7 +85,7 @@ class Supervisor:
         for number in range(self._count):
             self._fork(number)
         while self._processes or self._waiting:
-            readable, _, _ = select.select([self._signals, self._ready_pipe], [], [], self._pause_s())
+            readable, _, _ = select.select([self._signals.fileno(), self._ready_pipe], [], [], self._pause_s())
             self._obey_signals()
             if self._ready_pipe in readable:
                 self._hear()
