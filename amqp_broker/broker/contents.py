@@ -5,7 +5,6 @@ Holds no rules about who may change it (``administration.py``), and does no work
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from amqp_broker.access.users import User, Users
@@ -26,10 +25,6 @@ if TYPE_CHECKING:
     from amqp_broker.broker.event_exchange import EventExchange
 
 
-def _is_told_here(event: str, by: str) -> bool:
-    return False
-
-
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Contents(Shared):
     """All that is in a broker by name; arguments as of ``Shared``."""
@@ -44,8 +39,6 @@ class Contents(Shared):
         self.open_connections = Connections()
         self.firehose = Firehose(self.observers, self.finish_with, settings.node_name or settings.cluster_name)
         self.event_exchange: EventExchange | None = None  # where it is turned on, and its virtual host is here
-        self.is_told_elsewhere: Callable[[str, str], bool] = _is_told_here  # an event, and by whom: the exchange has it
-        # from another broker that is one with this
         self.counts_of_deleted = CountsByProtocol()  # in virtual hosts that are gone
 
     def add_virtual_host(self, name: str, reference: int = 0) -> VirtualHost:

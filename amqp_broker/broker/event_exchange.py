@@ -20,7 +20,7 @@ from amqp_broker.wire.errors import WireError
 from amqp_broker.wire.table import Table, Timestamp
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.contents import Contents
+    from amqp_broker.broker.shared import Shared
     from amqp_broker.broker.virtual_host import VirtualHost
 
 EVENT_EXCHANGE: Final = "amq.rabbitmq.event"
@@ -54,7 +54,7 @@ class EventExchange(Events):
         broker: that has it.
     """
 
-    def __init__(self, virtual_host: VirtualHost, broker: Contents) -> None:
+    def __init__(self, virtual_host: VirtualHost, broker: Shared) -> None:
         super().__init__(broker.settings.node_name or broker.settings.cluster_name)
         self._host = virtual_host
         self._broker = broker

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from amqp_broker.broker.queues.base import Queue
 
 
+def _is_told_here(event: str, by: str) -> bool:
+    return False
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Shared:
     """The things that all parts of a broker have in common.
@@ -59,6 +63,8 @@ class Shared:
         self.changed_queues: deque[Queue] = deque()
         self.dead_letters: deque[tuple[Queue, Message, DeathReason]] = deque()
         self.to_finish: list[Callable[[], None]] = []  # what is done last: channels' confirms, copies of the firehose
+        self.is_told_elsewhere: Callable[[str, str], bool] = _is_told_here  # of an event, and by whom: whether the
+        # event exchange has it from another broker that is one with this
         self.keep_in(None)
 
     def keep_in(self, journal: Journal | None) -> None:
