@@ -107,6 +107,13 @@ class OtherProtocol(Exception):
         self.data = data
 
 
+class LimitReached(AmqpError):
+    """A 406: there are as many of something as there may be. AMQP 1.0 has a condition of its own for that."""
+
+    def __init__(self, explanation: str) -> None:
+        super().__init__(ReplyCode.PRECONDITION_FAILED, explanation)
+
+
 def not_found(what: str, name: str, virtual_host: str) -> AmqpError:
     """The 404 of a queue or an exchange that does not exist."""
     return AmqpError(ReplyCode.NOT_FOUND, f"no {what} '{name}' in vhost '{virtual_host}'")

@@ -60,17 +60,22 @@ class Ingress:
     # --- where to
 
     def exchange_for(self, who: Authorizer, name: str, routing_key: str) -> Exchange:
-        """The exchange that somebody wants to publish to.
+        """The exchange that somebody wants to publish to with this key.
 
         Raises:
             AmqpError: 403 for a missing permission or an internal exchange, 404.
         """
+        exchange = self.exchange_for_any(who, name)
+        if exchange.has_topic_permissions:
+            who.check_topic_write(name, routing_key)
+        return exchange
+
+    def exchange_for_any(self, who: Authorizer, name: str) -> Exchange:
+        """The same, whatever the key will be: permissions for topics are not asked for; raises as ``exchange_for``."""
         who.check_write("exchange", name)
         exchange = self._virtual_host.exchange(name)
         if exchange.internal:
             raise access_refused(f"cannot publish to internal {self._virtual_host.described('exchange', name)}")
-        if exchange.has_topic_permissions:
-            who.check_topic_write(name, routing_key)
         return exchange
 
     def check_copies(self, who: Authorizer, exchange: Exchange, digest: Digest) -> None:

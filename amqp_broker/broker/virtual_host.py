@@ -38,7 +38,7 @@ from amqp_broker.broker.topology import Topology
 from amqp_broker.broker.type_registry import TypeRegistry
 from amqp_broker.broker.virtual_host_properties import Metadata, VirtualHostLimits
 from amqp_broker.broker.wills import publish_will
-from amqp_broker.errors import AmqpError, ReplyCode, access_refused, precondition_failed
+from amqp_broker.errors import AmqpError, LimitReached, ReplyCode, access_refused, precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, type_name
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ class VirtualHost(Topology):
         Raises:
             AmqpError: 403, 404, 405 or 406.
         """
-        source, destination = self._check_binding(who, source, kind, destination, routing_key)
+        source, destination = self.check_binding(who, source, kind, destination, routing_key)
         source_exchange = self.exchange(source)
         target = self._destination(kind, destination)
         binding = Binding(source_exchange, target, routing_key, arguments)
@@ -279,7 +279,7 @@ class VirtualHost(Topology):
         Raises:
             AmqpError: 403 or 405.
         """
-        source, destination = self._check_binding(who, source, kind, destination, routing_key)
+        source, destination = self.check_binding(who, source, kind, destination, routing_key)
         source_exchange = self.exchanges.get(source)
         target = (self.queues if kind == "queue" else self.exchanges).get(destination)
         if source_exchange is None or target is None:
@@ -292,9 +292,14 @@ class VirtualHost(Topology):
             target.check_access(who)
         self.remove_binding(binding, who.user_name)
 
-    def _check_binding(
+    def check_binding(
         self, who: Authorizer, source: str, kind: str, destination: str, routing_key: str
     ) -> tuple[str, str]:
+        """The names of two ends that somebody may bind and unbind, without line breaks.
+
+        Raises:
+            AmqpError: 403 or 405.
+        """
         source, destination = without_line_breaks(source), without_line_breaks(destination)
         who.check_write(kind, destination)
         if kind == "exchange":
@@ -396,7 +401,7 @@ class VirtualHost(Topology):
         limit = self.limits.queues_max
         if limit is not None and len(self.queues) >= limit:
             text = f"queue limit in vhost '{self.name}' ({limit}) is reached"
-            raise precondition_failed(f"cannot declare queue '{name}': {text}")
+            raise LimitReached(f"cannot declare queue '{name}': {text}")
         dead_letter_exchange = self._name_argument("queue", name, arguments, "x-dead-letter-exchange")
         if dead_letter_exchange is not None:
             who.check_read("queue", name)

@@ -40,7 +40,7 @@ from amqp_broker.protocols.amqp10.performatives import (
     read_performative,
 )
 from amqp_broker.protocols.amqp10.session import WINDOW
-from amqp_broker.protocols.amqp10.typed import Symbol, UByte, UInt, ULong
+from amqp_broker.protocols.amqp10.typed import Int, Symbol, UByte, UInt, ULong
 from amqp_broker.session.login import Refusal, Refused
 from amqp_broker.wire.content import Properties, encode_content_header
 from amqp_broker.wire.table import Timestamp
@@ -750,6 +750,54 @@ def test_outcomes_are_those_that_the_client_has_named(broker: MemoryBroker) -> N
     assert attach.field(5).value[9] == named
 
 
+@pytest.mark.parametrize(
+    ("code", "key"), [(0x71, Symbol("mine")), (0x72, Symbol("mine")), (0x72, ULong(1)), (0x72, "x-text")]
+)
+def test_a_message_with_a_reserved_annotation_ends_the_session(broker: MemoryBroker, code: int, key: Any) -> None:
+    client = opened(broker, "q")
+    client.sender("/queues/q")
+    client.transfer(message(b"1", before=section(code, Map([(Symbol("x-mine"), 1)]))))
+    client.transfer(message(b"2", before=section(code, Map([(Symbol("x-mine"), 1), (key, 1)]))))
+    end = client.read()[-1]
+    assert (end.code, end.error) == (END, "amqp:decode-error")
+    assert broker.queue("q").ready_count == 1
+
+
+def test_a_topic_is_asked_for_with_each_message(broker: MemoryBroker) -> None:
+    broker.administration.set_topic_permission("guest", "/", "amq.topic", "^a$", "^a$")
+    client = opened(broker)
+    assert client.sender("/exchange/amq.topic")[0].code == ATTACH  # each message has a subject
+    client.transfer(message(b"x", before=section(0x73, [None, None, None, "a"])))
+    assert [one.code for one in client.read()] == [DISPOSITION]
+    client.transfer(message(b"x", before=section(0x73, [None, None, None, "b"])))
+    end = client.read()[-1]
+    assert (end.code, end.error) == (END, "amqp:unauthorized-access")
+
+
+def test_a_receiver_of_higher_priority_takes_over_when_the_active_one_has_settled_all() -> None:
+    broker = MemoryBroker(behave_like="4.0")
+    arguments = {"x-queue-type": "quorum", "x-single-active-consumer": True}
+    Client(broker).open().channel().declare("q", arguments=arguments, durable=True)
+    client = opened(broker)
+    client.sender("/queues/q")
+    for body in (b"1", b"2"):
+        client.transfer(message(body))
+    first = client.receiver("/queues/q", credit=1)[-1]
+    client.receiver("/queues/q", 2, credit=1, properties=Map([(Symbol("rabbitmq:priority"), Int(1))]))
+    client.settle(first.field(1))
+    assert [one.field(0) for one in client.deliveries()] == [2]
+
+
+def test_what_is_said_where_a_limit_is_reached_or_a_binding_is_not_there(broker: MemoryBroker) -> None:
+    client = managing(broker)
+    broker.administration.set_virtual_host_limits("/", queues_max=0)
+    assert ask(client, "PUT", "/queues/q", Map([]))[0] == "403"
+    broker.administration.set_permission("guest", "/", ".*", "", ".*")
+    assert ask(client, "DELETE", "/bindings/src=amq.direct;dstq=q;key=k;args=")[0] == "403"
+    (end,) = client.receiver("/queue/q", 3)
+    assert (end.code, end.error) == (END, "amqp:resource-limit-exceeded")
+
+
 def test_a_flow_that_has_heard_what_nobody_has_said(broker: MemoryBroker) -> None:
     client = opened(broker)
     client.send(FLOW, UInt(5), UInt(10), UInt(0), UInt(10))
@@ -830,7 +878,7 @@ def test_what_is_said_of_many_modified_messages_is_kept_in_slices(broker: Memory
     client = opened(broker)
     client.sender("/queues/q")
     for _ in range(3):
-        client.transfer(message(b"one", before=section(0x72, Map([(Symbol("x-a"), "old"), (Symbol("y"), "kept")]))))
+        client.transfer(message(b"one", before=section(0x72, Map([(Symbol("x-a"), "old"), (Symbol("x-y"), "kept")]))))
     first = client.receiver("/queues/q", credit=3)[-3].field(1)
     said = Map([(Symbol("x-a"), None), (Symbol("y"), 1), (Symbol("x-b"), "b" * 40_000)])
     with broker.holding_works():
@@ -840,7 +888,7 @@ def test_what_is_said_of_many_modified_messages_is_kept_in_slices(broker: Memory
     assert (broker.queue("q").ready_count, broker.queue("q").unacknowledged_count) == (3, 0)
     transfer = client.receiver("/queues/q", 2, credit=1)[-1]
     found = annotations_of(transfer.payload)
-    assert (found["x-a"], found["y"], len(found["x-b"])) == (None, "kept", 40_000)
+    assert (found["x-a"], found["x-y"], len(found["x-b"]), "y" in found) == (None, "kept", 40_000, False)
 
 
 def test_what_a_client_makes_up_of_the_sections_of_a_message_harms_nobody(broker: MemoryBroker) -> None:

@@ -79,7 +79,7 @@ class Attaching:
         if node.declares:
             self._declare(node.queue, target)
         if node.exchange is not None:
-            self._host.ingress.exchange_for(self._client, node.exchange, node.routing_key or "")
+            self._host.ingress.exchange_for_any(self._client, node.exchange)
         queue = self._host.queue(node.queue) if node.must_exist else self._host.queues.get(node.queue)
         link = PublishingLink(self._session, handle, fields.number(9) or 0, fields.number(3), node, queue)
         try:

@@ -72,11 +72,25 @@ class Content:
         digest: what the broker needs of it, perhaps without its headers.
         to: the address that the message names.
         subject: that it names.
+        reserved: a key of its annotations that no client may use; None where there is none.
     """
 
-    __slots__ = ("_before_size", "_behind_size", "digest", "header", "headers", "own", "pieces", "subject", "to")
+    __slots__ = (
+        "_before_size",
+        "_behind_size",
+        "digest",
+        "header",
+        "headers",
+        "own",
+        "pieces",
+        "reserved",
+        "subject",
+        "to",
+    )
 
-    def __init__(self, header: bytes, digest: Digest, to: str | None, subject: str | None) -> None:
+    def __init__(
+        self, header: bytes, digest: Digest, to: str | None, subject: str | None, reserved: str | None
+    ) -> None:
         self.header = header
         # Where others are known that are like it: what they have in common, the headers, encoded, and its own.
         self.pieces: Pieces | None = None
@@ -87,6 +101,7 @@ class Content:
         self.digest = digest
         self.to = to
         self.subject = subject
+        self.reserved = reserved
 
     def whole_digest(self) -> Digest:
         """What the broker needs of it, with its headers, which few ask for."""
@@ -136,7 +151,7 @@ class Alike:
             if len(headers) <= REMEMBERED_HEADER_BYTES_MAX:  # the next message may have the same
                 self._properties, self._of_properties = properties, (headers, digest)
         header = self._pieces.header(found.properties, own or self._same, headers, properties, 0)
-        content = Content(header, digest, read.to, read.subject)
+        content = Content(header, digest, read.to, read.subject, read.reserved)
         content.pieces, content.headers, content.own = self._pieces, headers, own
         return content
 
@@ -160,6 +175,7 @@ class _Read:
 
     def __init__(self, found: Sections) -> None:
         annotations = map_of(found.annotations)
+        self.reserved = reserved_key(annotations)
         named = list_of(found.properties)
         self.fields = Properties()
         self.first: Table = {}
@@ -200,7 +216,7 @@ def content_of(found: Sections) -> Content:
     fields.headers = {**(headers or {}), SECTIONS_HEADER: kept} if kept else headers
     header = encode_content_header(0, fields)
     fields.headers = headers  # what is kept says nothing to the broker
-    return Content(header, digest_of_properties(fields), read.to, read.subject)
+    return Content(header, digest_of_properties(fields), read.to, read.subject, read.reserved)
 
 
 def kept_of(found: Sections) -> bytes:
@@ -306,6 +322,18 @@ def _read_id(headers: Table, name: str, value: Any) -> str | None:
         headers[name] = "".join((value, ""))
     elif isinstance(value, bytes):
         headers[name] = bytes(value)
+    return None
+
+
+def reserved_key(annotations: Map) -> str | None:
+    """The first key that no client may use (AMQP 1.0, 3.2.10): none but symbols that begin with ``x-`` are free.
+
+    Returns:
+        the key; None where all are free.
+    """
+    for key, _ in annotations.pairs:
+        if not (isinstance(key, Symbol) and key.startswith("x-")):
+            return f"{key}"
     return None
 
 

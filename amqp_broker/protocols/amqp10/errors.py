@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Final
 
-from amqp_broker.errors import AmqpError, ReplyCode
+from amqp_broker.errors import AmqpError, LimitReached, ReplyCode
 
 INTERNAL_ERROR: Final = "amqp:internal-error"
 NOT_FOUND: Final = "amqp:not-found"
@@ -87,5 +87,7 @@ def not_implemented(what: str) -> ProtocolError:
 
 def of_the_broker(error: AmqpError) -> ProtocolError:
     """An error of the domain, in the conditions of AMQP 1.0; it ends the session, as with RabbitMQ."""
+    if isinstance(error, LimitReached):
+        return ProtocolError(RESOURCE_LIMIT_EXCEEDED, error.explanation)
     scope = Scope.CONNECTION if error.code is ReplyCode.CONNECTION_FORCED else Scope.SESSION
     return ProtocolError(_CONDITIONS.get(error.code, INTERNAL_ERROR), error.explanation, scope)

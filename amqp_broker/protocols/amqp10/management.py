@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote
 
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.queues.base import Queue
-from amqp_broker.errors import AmqpError, ReplyCode
+from amqp_broker.errors import AmqpError, LimitReached, ReplyCode
 from amqp_broker.protocols.amqp10.addresses import NAME_BYTES_MAX, quote_name
 from amqp_broker.protocols.amqp10.compound import Array, Map
 from amqp_broker.protocols.amqp10.errors import UNAUTHORIZED_ACCESS, ProtocolError, Scope
@@ -91,6 +91,8 @@ class Management:
             return self._answer(method, target, body)
         except Refusal as refusal:
             return Answer(refusal.status, readable(refusal.text))
+        except LimitReached as reached:
+            return Answer(403, readable(reached.explanation))
         except AmqpError as error:
             return Answer(_STATUS.get(error.code, 400), readable(error.explanation))
 
@@ -241,6 +243,7 @@ class Management:
         source, key = fields.get("src"), fields.get("key")
         if destination is None or source is None or key is None or "args" not in fields:
             raise Refusal(400, f"bad binding path segment '{segment[:255]}'")
+        self._host.check_binding(self._client, source, kind, destination, key)
         for binding in self._found(source, kind, destination):
             if binding.routing_key == key and _hash(binding.arguments) == fields["args"]:
                 self._host.unbind(self._client, source, kind, destination, key, binding.arguments)

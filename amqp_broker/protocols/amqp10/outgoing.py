@@ -213,6 +213,10 @@ class ConsumingLink(OutgoingLink):
         self.unsettled_count -= count
         if consumer is not None and not self._is_stopped:
             consumer.unacknowledged_count -= count
+            if consumer.is_parked and not consumer.unacknowledged_count:
+                queue = consumer.queue
+                if queue.consumers.active is consumer:  # which another may wait for to take over
+                    queue.changed()
 
     def tell_settled(self, queue: Queue, messages: Sequence[Message], settlement: Settlement) -> None:
         """Count what becomes of a queue's deliveries, and tell those who look on."""

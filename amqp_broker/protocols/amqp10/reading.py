@@ -6,7 +6,14 @@ not looked into. What any message becomes is in ``contents.py``.
 
 from __future__ import annotations
 
-from amqp_broker.protocols.amqp10.contents import REMEMBERED_BYTES_MAX, REMEMBERED_HEADER_BYTES_MAX, Content
+from amqp_broker.protocols.amqp10.contents import (
+    REMEMBERED_BYTES_MAX,
+    REMEMBERED_HEADER_BYTES_MAX,
+    Content,
+    map_of,
+    reserved_key,
+)
+from amqp_broker.protocols.amqp10.errors import DECODE_ERROR, ProtocolError
 from amqp_broker.protocols.amqp10.likeness import Common
 from amqp_broker.protocols.amqp10.messages import Translations
 from amqp_broker.protocols.amqp10.sections import only_data_offset, split_sections
@@ -39,6 +46,7 @@ class Reader:
             Malformed: it is no message.
             WireError: it holds what cannot be said in AMQP 0-9-1.
             AmqpError: it claims something that cannot be.
+            ProtocolError: an annotation has a key that is reserved.
         """
         last = self._last
         if last is not None:
@@ -72,6 +80,11 @@ class Reader:
     def _read(self, payload: bytes) -> tuple[Content, bytes, bytes]:
         found = split_sections(payload)
         content = self._translations.content(found)
+        reserved = content.reserved
+        if reserved is None and found.delivery_annotations:
+            reserved = reserved_key(map_of(found.delivery_annotations))
+        if reserved is not None:
+            raise ProtocolError(DECODE_ERROR, f"the annotation key '{reserved}' is reserved")
         is_small = found.body_offset <= REMEMBERED_BYTES_MAX and len(content.header) <= REMEMBERED_HEADER_BYTES_MAX
         if found.is_only_data and is_small:
             self._last, self._last_bytes, self._common = content, payload[: found.body_offset], None

@@ -38,6 +38,7 @@ class Sections:
         "body_kind",
         "body_offset",
         "data_sizes",
+        "delivery_annotations",
         "footer",
         "header",
         "properties",
@@ -45,6 +46,7 @@ class Sections:
 
     def __init__(self) -> None:
         self.header = b""
+        self.delivery_annotations = b""
         self.annotations = b""
         self.properties = b""
         self.application_properties = b""
@@ -87,6 +89,8 @@ def split_sections(data: bytes) -> Sections:
         offset = behind
         if code == HEADER:
             found.header = part
+        elif code == DELIVERY_ANNOTATIONS:
+            found.delivery_annotations = part
         elif code == MESSAGE_ANNOTATIONS:
             found.annotations = part
         elif code == PROPERTIES:
