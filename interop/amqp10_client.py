@@ -146,12 +146,13 @@ class Amqp10Client:
             self.flow(handle, credit)
         return answer
 
-    def flow(self, handle: int, credit: int, *, count: int | None = None, drain: bool = False) -> None:
+    def flow(
+        self, handle: int, credit: int, *, count: int | None = None, drain: bool = False, echo: bool = False
+    ) -> None:
         next_id = UInt(self.begin_answer.field(1))
-        said = None if count is None else UInt(count)
-        self.send(
-            FLOW, next_id, UInt(WINDOW), UInt(0), UInt(WINDOW), UInt(handle), said, UInt(credit), None, drain or None
-        )
+        said = None if count is None else UInt(count & 0xFFFF_FFFF)
+        link = [UInt(handle), said, UInt(credit), None, drain or None, echo or None]
+        self.send(FLOW, next_id, UInt(WINDOW), UInt(0), UInt(WINDOW), *link)
 
     def transfer(self, payload: bytes, handle: int = 0, *, settled: bool = False) -> int:
         delivery_id = self._delivery_id

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from interop import brokers, raw_client
+from interop.amqp10_client import Amqp10Client
 from interop.brokers import Choice
 from interop.differences import DIFFERENCES
 from interop.raw_client import ChannelUnderTest, Client
@@ -159,6 +160,15 @@ def client(broker: BrokerUnderTest) -> Client:
 def ch(client: Client) -> ChannelUnderTest:
     """Channel 1 of the connection `client`."""
     return client.channel()
+
+
+@pytest.fixture
+def amqp10(broker: BrokerUnderTest) -> Iterator[Amqp10Client]:
+    """An open connection of AMQP 1.0, with a session."""
+    if broker.version < (4, 0):
+        pytest.skip("AMQP 1.0 is RabbitMQ 4's own")
+    with Amqp10Client(broker.address.port) as made:
+        yield made
 
 
 @pytest.fixture

@@ -5,11 +5,21 @@ Not here: what is asked of the broker then.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from interop.brokers import OurBroker, RabbitMQ
+
+
+def user_with(name: str, password: str) -> dict[str, Any]:
+    """What definitions say of a user without tags."""
+    salt = b"salt"
+    hashed = base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+    return {"name": name, "tags": "", "password_hash": hashed, "hashing_algorithm": "rabbit_password_hashing_sha256"}
 
 
 class Operator:
@@ -73,6 +83,13 @@ class Operator:
         found = self._process.ctl("definitions", "export") if ours else self._process.ctl("export_definitions", "-")
         document: dict[str, Any] = json.loads(found)
         return document
+
+    def import_definitions(self, document: dict[str, Any]) -> None:
+        """Import definitions."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "definitions.json"
+            path.write_text(json.dumps(document))
+            self.import_file(path)
 
     def import_file(self, path: Path) -> None:
         """Import definitions from a file."""

@@ -448,11 +448,15 @@ class Manager:
         client.expect(ATTACH)
         client.flow(1, 100)
 
-    def ask(self, method: str, target: str, body: Any = None) -> tuple[str, Any]:
-        """The status, and the answer's body."""
+    def tell(self, method: str, target: str, body: Any = None) -> None:
+        """Send a request."""
         self._count += 1
         properties = section(0x73, [ULong(self._count), None, target, method, "$me"])
         self._client.transfer(properties + section(0x77, body), settled=True)
+
+    def ask(self, method: str, target: str, body: Any = None) -> tuple[str, Any]:
+        """The status, and the answer's body."""
+        self.tell(method, target, body)
         found = sections_of(self._client.expect(TRANSFER).payload)
         assert found[0x73][5] == ULong(self._count)
         assert found[0x74].get("http:response") == "1.1"

@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
+from amqp_broker.protocols.amqp10.frames import SASL, SASL_HEADER, encode_frame
+from amqp_broker.protocols.amqp10.performatives import SASL_INIT, performative
+from amqp_broker.protocols.amqp10.typed import Symbol
 from interop import brokers
+from interop.amqp10_client import Amqp10Client
 from interop.brokers import Choice, OurBroker, RabbitMQ
 from interop.operator import Operator
 from interop.raw_client import Basic, ChannelUnderTest, Exchange, Queue, Received
@@ -298,3 +302,28 @@ def test_what_carries_messages_within_the_broker_is_no_network(
         ends = ("type", "user", "host", "port", "peer_host", "peer_port")
         assert only(created, *ends) == dict.fromkeys(ends, "unknown") | {"type": "direct", "user": "guest"}
     assert found[1]["name"] != found[3]["name"]
+
+
+def test_a_client_of_amqp_1_0(broker: BrokerUnderTest, ch: ChannelUnderTest, events: str) -> None:
+    if broker.version < (4, 0):
+        pytest.skip("AMQP 1.0 is RabbitMQ 4's own")
+    listen(ch, events, "user.authentication.*", "connection.*")
+    with Amqp10Client(broker.address.port):
+        keys = ("user.authentication.success", "connection.created")
+        login, created = take(ch, events, *keys, overlooked=ENDS)
+    said = {"name": "guest", "auth_mechanism": "PLAIN", "ssl": False}
+    assert only(login, *said) == said
+    assert login["protocol"] in ("AMQP 1.0", "{1,0}")  # as a term of Erlang there
+    said = {"user": "guest", "vhost": "/", "type": "network", "name": login["connection_name"]}
+    assert only(created, *said) == said
+    key, gone = next_of(ch, events)
+    while gone["pid"] != created["pid"]:
+        assert key in ENDS
+        key, gone = next_of(ch, events)
+    assert (key, gone["name"]) == ("connection.closed", created["name"])
+    with Amqp10Client(broker.address.port, opens=False) as client:
+        wrong = performative(SASL_INIT, [Symbol("PLAIN"), b"\0guest\0wrong"])
+        client.write(SASL_HEADER + encode_frame(SASL, 0, wrong))  # the answer comes late
+        (failed,) = take(ch, events, "user.authentication.failure", overlooked=ENDS)
+    said = {"name": "guest", "auth_mechanism": "PLAIN", "ssl": False}
+    assert only(failed, *said) == said

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from amqp_broker.protocols.amqp10.performatives import ACCEPTED, TRANSFER
+from interop.amqp10_client import Amqp10Client
 from interop.brokers import OurBroker, RabbitMQ
 from interop.operator import Operator
 from interop.raw_client import ChannelUnderTest, Received
 from interop.under_test import BrokerUnderTest
 from interop.waiting import until
+from tests.support.amqp10_client import message, section
 
 FEATURE = "firehose"
 TRACE = "amq.rabbitmq.trace"
@@ -86,3 +89,25 @@ def test_consumed_copies_are_not_copied(ch: ChannelUnderTest, trace: str, q: str
     (copy,) = ch.deliveries(1)
     assert copy.routing_key == "publish."
     ch.expect_nothing(trace)
+
+
+def test_a_client_of_amqp_1_0(amqp10: Amqp10Client, ch: ChannelUnderTest, trace: str, q: str) -> None:
+    ch.declare(q)
+    amqp10.sender("/exchanges/amq.direct/key")
+    ch.bind(q, "amq.direct", "key")
+    correlated = section(0x73, [None, None, None, None, None, "correlation 👀"])
+    assert amqp10.publish(message(b"body", before=correlated)) == ACCEPTED
+    amqp10.receiver(f"/queues/{q}", credit=1)
+    amqp10.settle(amqp10.expect(TRANSFER))
+    published, delivered = copies(ch, trace, 2)
+    for copy, key, more in (
+        (published, "publish.amq.direct", {"routed_queues": [q]}),
+        (delivered, f"deliver.{q}", {"redelivered": 0}),
+    ):
+        headers = dict(copy.headers)
+        assert " -> " in headers.pop("connection")
+        assert headers.pop("node")
+        assert headers.pop("properties")["correlation_id"] == "correlation 👀"
+        assert (copy.routing_key, copy.body) == (key, b"body")
+        said = {"exchange_name": "amq.direct", "routing_keys": ["key"], "vhost": "/", "user": "guest", "channel": 0}
+        assert headers == said | more

@@ -318,3 +318,35 @@ def test_a_transaction(client: Client, ch: ChannelUnderTest, q: str) -> None:
     ch.call(Tx.Commit)
     assert offsets(reader, 1) == [(0, b"0")]
     reader.ack(1)
+
+
+# Filters
+
+
+def test_a_filter_that_is_too_large(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:
+    if broker.kind == "rabbitmq" and broker.version < (3, 13):
+        pytest.skip("RabbitMQ 3.10 has no filters")
+    ch.send(Queue.Declare, queue=q, durable=True, arguments=STREAM | {"x-stream-filter-size-bytes": 256})
+    ch.expect_close(406, "Invalid value for  x-stream-filter-size-bytes", cause=Queue.Declare)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "begins_at"),
+    [
+        ({"x-stream-filter": "pear"}, 2),
+        ({"x-stream-filter": ["plum", "pear"]}, 2),
+        ({"x-stream-filter": "pear", "x-stream-match-unfiltered": True}, 0),
+    ],
+)
+def test_filters(
+    broker: BrokerUnderTest, client: Client, ch: ChannelUnderTest, q: str, arguments: dict[str, Any], begins_at: int
+) -> None:
+    if broker.kind == "rabbitmq" and broker.version < (3, 13):
+        pytest.skip("RabbitMQ 3.10 has no filters")
+    filled(ch, q, b"0")
+    for body, value in ((b"1", "apple"), (b"2", "pear")):
+        ch.publish("", q, body, headers={"x-stream-filter-value": value})
+        ch.expect(Basic.Ack)
+    reader = client.channel()
+    consume(reader, q, "first", arguments=arguments)
+    assert [body for _, body in offsets(reader, 1)] == [ALL[begins_at][1]]

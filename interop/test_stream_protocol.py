@@ -7,16 +7,21 @@ consumers and makes no super streams by the protocol: it is asked for the rest.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from amqp_broker.protocols.amqp10.typed import ULong
 from interop import brokers
+from interop.amqp10_client import Amqp10Client
 from interop.brokers import Choice
+from interop.operator import Operator, user_with
 from interop.raw_client import ChannelUnderTest
 from interop.started_brokers import StartedBrokers
 from interop.stream_client import (
     ANSWER,
     AUTHENTICATE,
+    CLOSE,
     CONSUMER_UPDATE,
     CREDIT,
     DELETE_PUBLISHER,
@@ -47,7 +52,7 @@ from interop.stream_client import (
     u16,
     u32,
 )
-from interop.test_access import Administrator
+from interop.test_amqp10_credit import Receiver
 from interop.under_test import BrokerUnderTest
 
 OK, NO_STREAM, THERE, PRECONDITION, NO_PUBLISHER, NO_OFFSET = 1, 2, 5, 17, 18, 19
@@ -56,6 +61,27 @@ stream.listeners.tcp.1 = 127.0.0.1:{port}
 stream.advertised_host = 127.0.0.1
 stream.advertised_port = {port}
 """
+FULL, QUEUES_MAX = "streams-full", 2
+USERS = {"reads": ("^$", "^$", ".*"), "writes": ("^$", ".*", "^$"), "other": (".*", ".*", ".*")}
+PASSWORD = "secret"
+
+
+def definitions() -> dict[str, Any]:
+    """Users who may do something, and a virtual host with little room."""
+    kinds = ("configure", "write", "read")
+    patterns = {"guest": (".*", ".*", ".*")}
+    permissions = [
+        {"user": user, "vhost": vhost, **dict(zip(kinds, one, strict=True))}
+        for vhost, users in (("/", USERS), (FULL, patterns))
+        for user, one in users.items()
+    ]
+    limits = {"component": "vhost-limits", "name": "limits", "vhost": FULL, "value": {"max-queues": QUEUES_MAX}}
+    return {
+        "users": [user_with(name, PASSWORD) for name in USERS],
+        "vhosts": [{"name": FULL}],
+        "permissions": permissions,
+        "parameters": [limits],
+    }
 
 
 class WithStreams(StartedBrokers):
@@ -68,11 +94,13 @@ class WithStreams(StartedBrokers):
     def start(self, choice: Choice) -> brokers.RabbitMQ | brokers.OurBroker:
         (port,) = brokers.free_ports(1)
         self.ports[choice] = port
-        return choice.start(
+        process = choice.start(
             config=CONFIG.format(port=port),
             plugins=["rabbitmq_stream"],
             environment={"AMQP_BROKER_STREAM_PORT": str(port)},
         )
+        Operator(process).import_definitions(definitions())
+        return process
 
 
 @pytest.fixture(scope="module")
@@ -341,25 +369,137 @@ def test_single_active_consumers(streams: StreamClient, stream: str, port: int) 
     assert streams.entries(3, 2) == [*messages(1, 2, 3).values()]
 
 
-def test_who_may_store_offsets(broker: BrokerUnderTest, broker_processes: WithStreams, stream: str, port: int) -> None:
-    administrator = Administrator(broker_processes.get(broker.choice))
+def test_who_may_store_offsets(broker: BrokerUnderTest, stream: str, port: int) -> None:
     kept = {}
     with StreamClient(port) as observer:
         assert observer.declare_publisher(1, stream) == OK
-        for number, (name, patterns) in enumerate({"reads": ("^$", "^$", ".*"), "writes": ("^$", ".*", "^$")}.items()):
-            user = broker.queue_name(name)
-            administrator.add_user(user, "secret")
-            administrator.permit(user, *patterns, vhost="/")
-            try:
-                with StreamClient(port, logs_in=False) as client:
-                    client.log_in(user, "secret")
-                    client.store_offset(name, stream, 1)
-                    client.offset(name, stream)  # answered, so the one before it is done with
-                    # RabbitMQ stores it with what is written next.
-                    observer.publish(1, messages(number))
-                    observer.confirmed(1)
-                    kept[name] = observer.offset(name, stream)
-            finally:
-                administrator.delete_user(user)
+        for number, user in enumerate(("reads", "writes")):
+            with StreamClient(port, logs_in=False) as client:
+                client.log_in(user, PASSWORD)
+                client.store_offset(user, stream, 1)
+                client.offset(user, stream)  # answered, so the one before it is done with
+                # RabbitMQ stores it with what is written next.
+                observer.publish(1, messages(number))
+                observer.confirmed(1)
+                kept[user] = observer.offset(user, stream)
     who = "writes" if broker.choice.series == "3.10" else "reads"
     assert kept == {"reads": (NO_OFFSET, 0), "writes": (NO_OFFSET, 0), who: (OK, 1)}
+
+
+# --- what is refused
+
+
+@pytest.mark.usefixtures("newer")
+@pytest.mark.parametrize(
+    ("argument", "value", "code"),
+    [
+        ("stream-max-segment-size-bytes", "3000000001", PRECONDITION),
+        ("stream-filter-size-bytes", "128", OK),
+        ("stream-filter-size-bytes", "15", PRECONDITION),
+        ("stream-filter-size-bytes", "256", PRECONDITION),
+    ],
+)
+def test_arguments_of_a_stream(
+    broker: BrokerUnderTest, streams: StreamClient, argument: str, value: str, code: int
+) -> None:
+    name = broker.queue_name("sized")
+    assert streams.create(name, **{argument: value}) == code
+    assert streams.delete(name) == (OK if code == OK else NO_STREAM)
+
+
+@pytest.mark.usefixtures("newer")
+def test_references_and_partitions_that_cannot_be(broker: BrokerUnderTest, streams: StreamClient, stream: str) -> None:
+    assert streams.declare_publisher(2, stream, "n" * 255) == OK
+    assert streams.declare_publisher(3, stream, "n" * 256) == PRECONDITION
+    name = broker.queue_name("super")
+    assert streams.create_super(name, ["same", "same"], ["1", "2"]) == PRECONDITION
+    assert streams.delete("same") == NO_STREAM
+
+
+@pytest.mark.usefixtures("newer")
+def test_no_more_streams_than_a_virtual_host_may_have(port: int) -> None:
+    with StreamClient(port, logs_in=False) as client:
+        client.log_in(vhost=FULL)
+        assert client.create("one") == OK
+        assert client.create_super("all", ["all-0", "all-1"], ["0", "1"]) == PRECONDITION
+        assert client.create("two") == OK
+        assert client.create("three") == PRECONDITION
+        assert [client.delete(name) for name in ("one", "two")] == [OK, OK]
+        assert client.create_super("all", ["all-0", "all-1"], ["0", "1"]) == OK
+        assert client.call(DELETE_SUPER, text("all"))[0] == OK
+
+
+def test_a_command_that_there_is_not(streams: StreamClient) -> None:
+    streams.send(999, u32(1))
+    read = Read(streams.take(CLOSE)[1])
+    assert (read.number(4) > 0, read.number(2), read.text()) == (True, 13, "unknown frame")
+    streams.send(CLOSE | ANSWER, u32(1) + u16(OK))
+    assert streams.is_ended()
+
+
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_who_has_not_logged_in_is_not_heard(port: int, step: int) -> None:
+    with StreamClient(port, logs_in=False) as client:
+        for key, content in ((PEER_PROPERTIES, pairs({})), (HANDSHAKE, b""))[:step]:
+            assert client.call(key, content)[0] == OK
+        client.send(OPEN, u32(9) + text("/"))
+        assert client.is_ended()
+        assert not [key for key, *_ in client.frames if key == OPEN | ANSWER]
+
+
+@pytest.mark.usefixtures("newer")
+@pytest.mark.parametrize(
+    ("mechanism", "user", "password", "code"),
+    [
+        ("PLAIN", "guest", "guest", OK),
+        ("EXTERNAL", "guest", "guest", 20),
+        ("PLAIN", "other", PASSWORD, 21),
+        ("PLAIN", "guest", "wrong", 8),
+    ],
+)
+def test_credentials_are_renewed(port: int, mechanism: str, user: str, password: str, code: int) -> None:
+    with StreamClient(port) as client:
+        response = f"\0{user}\0{password}".encode()
+        assert client.call(AUTHENTICATE, text(mechanism) + blob(response))[0] == code
+        if code == OK:
+            assert client.call(CLOSE, u16(OK) + text("done"))[0] == OK
+        assert client.is_ended()
+
+
+def test_who_does_not_come_in(port: int) -> None:
+    with StreamClient(port, logs_in=False) as first, StreamClient(port, logs_in=False) as second:
+        for client, user, password in ((first, "guest", "wrong"), (second, "other", PASSWORD)):
+            client.call(PEER_PROPERTIES, pairs({}))
+            client.call(HANDSHAKE)
+            client.send(AUTHENTICATE, u32(9) + text("PLAIN") + blob(f"\0{user}\0{password}".encode()))
+        second.take(TUNE)
+        second.send(TUNE, u32(1_048_576) + u32(60))
+        second.send(OPEN, u32(10) + text(FULL))
+        # RabbitMQ answers each after 3 s, so both are asked at once.
+        assert first.take(AUTHENTICATE | ANSWER)[1] == u32(9) + u16(8)
+        assert second.take(OPEN | ANSWER)[1][:6] == u32(10) + u16(12)
+        assert first.is_ended()
+        assert second.is_ended()
+
+
+# --- other protocols
+
+
+def test_sub_batches_come_to_amqp_1_0_as_messages(broker: BrokerUnderTest, streams: StreamClient, stream: str) -> None:
+    if broker.version < (4, 0):
+        pytest.skip("AMQP 1.0 is RabbitMQ 4's own")
+    streams.publish(1, messages(1, 2))
+    streams.publish_batches(1, {3: sub_batch([*messages(3, 4, 5).values()])})
+    streams.publish_batches(1, {6: sub_batch([*messages(6, 7).values()], compression=1)})
+    streams.publish(1, messages(8))
+    streams.confirmed(5)
+    whole = "1234568" if not broker.differs("compressed-sub-batches") else "12345678"
+    with Amqp10Client(broker.address.port) as client:
+        first = Receiver(client, stream, 1)
+        for start, count in ((0, 1), (1, 3), (4, len(whole) - 4)):
+            first.grant(count)
+            assert first.came(count) == whole[start : start + count]
+            first.has_nothing(0)
+        within = Receiver(client, stream, 2, settled=True, place=ULong(3))
+        within.grant(100)
+        assert within.came(len(whole) - 3) == whole[3:]

@@ -5,13 +5,8 @@ Asked of RabbitMQ and ours by AMQP 0-9-1, and by MQTT and STOMP, over TCP and ov
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import re
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +15,7 @@ from amqp_broker.protocols.mqtt.packets import PacketType, Subscribe, Subscripti
 from interop import brokers
 from interop.brokers import OURS, Choice
 from interop.mqtt_client import MqttClient, Stream, connect
-from interop.operator import Operator
+from interop.operator import Operator, user_with
 from interop.raw_client import Basic, Queue
 from interop.started_brokers import StartedBrokers
 from interop.stomp_client import StompClient
@@ -44,12 +39,9 @@ PROTOCOLS = ("mqtt", "stomp", "web_mqtt", "web_stomp")
 
 def definitions() -> dict[str, Any]:
     """A user who may do everything, but with keys of ``amq.topic`` that the pattern fits only."""
-    salt = b"salt"
-    password_hash = base64.b64encode(salt + hashlib.sha256(salt + PASSWORD.encode()).digest()).decode()
-    hashed = {"password_hash": password_hash, "hashing_algorithm": "rabbit_password_hashing_sha256"}
     there = {"user": USER, "vhost": VHOST}
     return {
-        "users": [{"name": USER, "tags": "", **hashed}],
+        "users": [user_with(USER, PASSWORD)],
         "vhosts": [{"name": VHOST}],
         "permissions": [{**there, "configure": ".*", "write": ".*", "read": ".*"}],
         "topic_permissions": [{**there, "exchange": "amq.topic", "write": PATTERN, "read": PATTERN}],
@@ -77,10 +69,7 @@ class WithTopicPermission(StartedBrokers):
                 "AMQP_BROKER_WEB_SOCKET_PORT": str(ports["web_mqtt"]),
             },
         )
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "definitions.json"
-            path.write_text(json.dumps(definitions()))
-            Operator(process).import_file(path)
+        Operator(process).import_definitions(definitions())
         return process
 
 
