@@ -323,11 +323,22 @@ def test_a_transaction(client: Client, ch: ChannelUnderTest, q: str) -> None:
 # Filters
 
 
-def test_a_filter_that_is_too_large(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:
-    if broker.kind == "rabbitmq" and broker.version < (3, 13):
+@pytest.mark.parametrize(
+    ("argument", "value", "words"),
+    [
+        ("x-stream-max-segment-size-bytes", 3_000_000_001, "Exceeded max"),
+        ("x-stream-filter-size-bytes", 256, "Invalid"),
+        ("x-stream-filter-size-bytes", 15, "Invalid"),
+    ],
+)
+def test_sizes_that_are_out_of_range(
+    broker: BrokerUnderTest, ch: ChannelUnderTest, q: str, argument: str, value: int, words: str
+) -> None:
+    if broker.kind == "rabbitmq" and broker.version < (3, 13) and words == "Invalid":
         pytest.skip("RabbitMQ 3.10 has no filters")
-    ch.send(Queue.Declare, queue=q, durable=True, arguments=STREAM | {"x-stream-filter-size-bytes": 256})
-    ch.expect_close(406, "Invalid value for  x-stream-filter-size-bytes", cause=Queue.Declare)
+    ch.send(Queue.Declare, queue=q, durable=True, arguments=STREAM | {argument: value})
+    between = " for  " if words == "Invalid" else " for "
+    ch.expect_close(406, f"{words} value{between}{argument}", cause=Queue.Declare)
 
 
 @pytest.mark.parametrize(

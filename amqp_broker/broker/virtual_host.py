@@ -408,7 +408,8 @@ class VirtualHost(Topology):
             who.check_write("exchange", dead_letter_exchange)
         resource = self.described("queue", name)
         checked = self.queue_types.read(resource, arguments, self.behaviour)
-        if self.queue_types[checked.queue_type].traits().always_lasts:
+        traits = self.queue_types[checked.queue_type].traits()
+        if traits.always_lasts:
             for is_wrong, what in (
                 (auto_delete, "auto-delete"),
                 (exclusive, "exclusive-owner"),
@@ -416,6 +417,10 @@ class VirtualHost(Topology):
             ):
                 if is_wrong:
                     raise precondition_failed(f"invalid property '{what}' for {resource}")
+        for argument, (least, most, text) in traits.ranges.items():
+            value = arguments.get(argument)
+            if isinstance(value, int) and not least <= value <= most:
+                raise precondition_failed(text)
         if not durable and not exclusive and not self.behaviour.has_transient_queues:
             text = "Feature `transient_nonexcl_queues` is deprecated: make the queue durable or exclusive"
             raise AmqpError(ReplyCode.INTERNAL_ERROR, f"{text}, or set behave_like to an earlier version")

@@ -776,7 +776,7 @@ def test_a_topic_is_asked_for_with_each_message(broker: MemoryBroker) -> None:
 
 def test_a_receiver_of_higher_priority_takes_over_when_the_active_one_has_settled_all() -> None:
     broker = MemoryBroker(behave_like="4.0")
-    arguments = {"x-queue-type": "quorum", "x-single-active-consumer": True}
+    arguments: dict[str, Any] = {"x-queue-type": "quorum", "x-single-active-consumer": True}
     Client(broker).open().channel().declare("q", arguments=arguments, durable=True)
     client = opened(broker)
     client.sender("/queues/q")

@@ -824,6 +824,9 @@ def test_streams_that_cannot_be() -> None:
     for name, arguments in {"s": {}, "": {}, "a" * 256: {}, "t": {"max_age": "x"}, "amq.s": {}}.items():
         assert client.create(name, **arguments) == codes.PRECONDITION_FAILED
     assert client.create("t", max_length_bytes="many") == codes.PRECONDITION_FAILED
+    for size in (15, 256):
+        assert client.create("t", stream_filter_size_bytes=str(size)) == codes.PRECONDITION_FAILED
+    assert client.create("t", stream_max_segment_size_bytes="3000000001") == codes.PRECONDITION_FAILED
     assert client.delete("none") == codes.STREAM_DOES_NOT_EXIST
     table = {"x-queue-type": "stream", "x-max-age": "1D", "x-max-length-bytes": 1000}
     assert stream_of(broker).table == table

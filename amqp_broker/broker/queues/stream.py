@@ -45,6 +45,7 @@ from amqp_broker.wire.table import Table
 if TYPE_CHECKING:
     from amqp_broker.broker.host import Host
 
+SEGMENT_BYTES_MAX: Final = 3_000_000_000
 TURN_ENTRIES_MAX: Final = 32  # that one consumer gets before the next one's turn
 CHUNKS_FORGOTTEN_AT_ONCE: Final = 4
 
@@ -82,6 +83,18 @@ STREAM: Final = QueueTraits(
         }
     ),
     always_lasts=True,
+    ranges={
+        "x-stream-max-segment-size-bytes": (
+            0,
+            SEGMENT_BYTES_MAX,
+            "Exceeded max value for x-stream-max-segment-size-bytes",
+        ),
+        "x-stream-filter-size-bytes": (
+            16,
+            255,
+            "Invalid value for  x-stream-filter-size-bytes",  # as RabbitMQ writes it
+        ),
+    },
     may_be_unnamed=False,
     shown_as="stream",
 )

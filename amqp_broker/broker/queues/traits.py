@@ -25,6 +25,7 @@ class QueueTraits:
         meaningless_policy_keys: a policy with one of these keys passes queues of this type by.
         always_lasts: whether its queues are durable and everybody's, and stay until they are deleted: no other are
             declared.
+        ranges: what arguments may be that are numbers, from and to, and what is said of others, when one is new.
         may_be_unnamed: whether the broker makes up a name for a queue that is declared without one.
         shown_as: the type of RabbitMQ's whose fields the HTTP API shows of such a queue: ``classic``, or ``quorum`` or
             ``stream``, of which RabbitMQ keeps replicas and shows where they are.
@@ -36,5 +37,6 @@ class QueueTraits:
     apply_to: str = ""
     meaningless_policy_keys: frozenset[str] = frozenset()
     always_lasts: bool = False
+    ranges: Mapping[str, tuple[int, int, str]] = field(default_factory=dict)
     may_be_unnamed: bool = True
     shown_as: str = "classic"
