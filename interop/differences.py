@@ -346,6 +346,14 @@ DIFFERENCES: dict[str, Difference] = {
             series=("4.0",),
         ),
         Difference(
+            topic="session-numbers",
+            rabbitmq="the firehose calls the first session of a connection of AMQP 1.0 channel 0",
+            ours="channel 1",
+            why="Sessions are listed as channels, whose numbers begin with 1.",
+            source="rabbit_amqp_session:init/1 of 4.0.5; measured",
+            series=("4.0",),
+        ),
+        Difference(
             topic="expiry-between-protocols",
             rabbitmq="an MQTT 5 client is not told when a message of another protocol expires, nor one of "
             "AMQP 1.0 when one of MQTT does",

@@ -495,7 +495,7 @@ def test_sub_batches_come_to_amqp_1_0_as_messages(broker: BrokerUnderTest, strea
     streams.publish_batches(1, {6: sub_batch([*messages(6, 7).values()], compression=1)})
     streams.publish(1, messages(8))
     streams.confirmed(5)
-    whole = "1234568" if not broker.differs("compressed-sub-batches") else "12345678"
+    whole = "12345678" if broker.differs("compressed-sub-batches") else "123458"
     with Amqp10Client(broker.address.port) as client:
         first = Receiver(client, stream, 1)
         for start, count in ((0, 1), (1, 3), (4, len(whole) - 4)):
