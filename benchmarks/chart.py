@@ -1,4 +1,4 @@
-"""Results as SVG: the ratios, one bar a cell on a logarithmic scale; and how cost grows, a panel for each thing."""
+"""Results as SVG: ratios of rates, a line a cell; and how cost grows, a panel a thing. The scales are logarithmic."""
 
 from __future__ import annotations
 
@@ -7,80 +7,98 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from benchmarks.brokers import OURS, RABBITMQ
+from benchmarks.brokers import COMPILED, OURS, RABBITMQ, RABBITMQ_4
 from benchmarks.comparing import Result
-from benchmarks.measuring import CPU, P50, RATE
+from benchmarks.measuring import CPU, RATE
 
-ROW = 18
-NAMES_WIDTH = 260
-BARS_WIDTH = 520
-TOP = 64
-TICKS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)
+ROW = 16
+NAMES_WIDTH, MARKS_WIDTH = 210, 560
+TOP = 92
+TICKS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32)
 
-_AHEAD, _BEHIND = "#2a7f62", "#b5472f"
+_COLOURS = {OURS: "#1f6fb4", COMPILED: "#2a7f62", RABBITMQ: "#b5472f", RABBITMQ_4: "#c98a1b"}
+_NAMES = {OURS: "plain", COMPILED: "compiled", RABBITMQ: "RabbitMQ 3.10", RABBITMQ_4: "RabbitMQ 4.0"}
 _STYLE = (
-    "text{font:12px system-ui,sans-serif;fill:#222}.t{font-weight:600;font-size:14px}.g{stroke:#ddd}.one{stroke:#222}"
+    "text{font:12px system-ui,sans-serif;fill:#222}.t{font-weight:600;font-size:14px}.n{font-size:10px}"
+    ".m{text-anchor:middle}.e{text-anchor:end}.g{stroke:#ddd}.one{stroke:#222}"
 )
 
 
-def svg(results: Sequence[Result], figure: str = RATE) -> str:
-    """A chart of one figure's ratios.
-
-    Args:
-        figure: of a rate, more is better; of all others, less.
-    """
-    shown = [(result.name, ratio) for result in results if (ratio := result.ratio(figure))]
+def svg(results: Sequence[Result]) -> str:
+    """A chart of the rates: each of ours by each RabbitMQ's; loads at a fixed rate are left out."""
+    pairs = [(mine, peer) for mine in (OURS, COMPILED) for peer in (RABBITMQ, RABBITMQ_4)]
+    shown: list[tuple[str, dict[tuple[str, str], float]]] = []
+    for result in results:
+        found = {pair: ratio for pair in pairs if (ratio := result.ratio(RATE, *pair)) is not None}
+        if found and not result.name.startswith("latency/"):
+            shown.append((result.name, found))
     height = TOP + ROW * len(shown) + 12
+    title = "Messages a second: amqp-broker by RabbitMQ, medians of ratios (right of 1: amqp-broker is ahead)"
+    seen = [pair for pair in pairs if any(pair in found for _, found in shown)]
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {NAMES_WIDTH + BARS_WIDTH + 20} {height}">',
-        f"<style>{_STYLE}</style>",
-        f'<rect width="100%" height="100%" fill="#fff"/><text class="t" x="8" y="22">{escape(_title(figure))}</text>',
+        *_head(NAMES_WIDTH + MARKS_WIDTH + 40, height, title),
+        *_legend(seen),
+        f'<rect x="{_x(TICKS[0])}" y="{TOP - 6}" width="{round(_x(1) - _x(TICKS[0]), 1)}" height="{height - TOP}" '
+        'fill="#fbeeea"/>',
         *(_tick(value, height) for value in TICKS),
-        *(_bar(number, name, ratio, figure) for number, (name, ratio) in enumerate(shown)),
-        "</svg>",
     ]
-    return "\n".join(parts) + "\n"
+    for number, (name, found) in enumerate(shown):
+        middle = TOP + ROW * number + ROW // 2
+        parts.append(f'<text x="8" y="{middle + 4}">{escape(name)}</text>')
+        parts += [_mark(_x(ratio), middle, *pair) for pair, ratio in found.items()]
+        if beyond := [ratio for ratio in found.values() if ratio > TICKS[-1]]:
+            parts.append(f'<text class="n" x="{_x(TICKS[-1]) + 8}" y="{middle + 4}">{max(beyond):.0f}</text>')
+    return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _title(figure: str) -> str:
-    titles = {RATE: "Messages a second", CPU: "CPU a message", P50: "Median latency"}
-    better = "more" if figure == RATE else "less"
-    return f"{titles.get(figure, figure)}: amqp-broker by RabbitMQ 3.10, medians of ratios ({better} is better)"
+def _head(width: int, height: int, title: str) -> list[str]:
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">',
+        f"<style>{_STYLE}</style>",
+        f'<rect width="100%" height="100%" fill="#fff"/><text class="t" x="8" y="22">{escape(title)}</text>',
+    ]
+
+
+def _legend(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    parts = []
+    for number, (mine, peer) in enumerate(pairs):
+        x = 16 + number * 196
+        words = f"{_NAMES[mine]}, by {_NAMES[peer]}"
+        parts += [_mark(x, 42, mine, peer), f'<text x="{x + 10}" y="46">{escape(words)}</text>']
+    return parts
 
 
 def _x(ratio: float) -> float:
     low, high = math.log2(TICKS[0]), math.log2(TICKS[-1])
     part = (math.log2(min(max(ratio, TICKS[0]), TICKS[-1])) - low) / (high - low)
-    return round(NAMES_WIDTH + part * BARS_WIDTH, 1)
+    return round(NAMES_WIDTH + part * MARKS_WIDTH, 1)
 
 
 def _tick(value: float, height: int) -> str:
     x, kind = _x(value), "one" if value == 1 else "g"
     return (
-        f'<line class="{kind}" x1="{x}" x2="{x}" y1="{TOP - 14}" y2="{height - 8}"/>'
-        f'<text x="{x}" y="{TOP - 20}" text-anchor="middle">{value:g}</text>'
+        f'<line class="{kind}" x1="{x}" x2="{x}" y1="{TOP - 10}" y2="{height - 8}"/>'
+        f'<text class="m" x="{x}" y="{TOP - 16}">{value:g}</text>'
     )
 
 
-def _bar(number: int, name: str, ratio: float, figure: str) -> str:
-    top, zero, x = TOP + ROW * number, _x(1), _x(ratio)
-    is_ahead = ratio >= 1 if figure == RATE else ratio <= 1
-    left, width = min(zero, x), round(abs(x - zero), 1)
-    return (
-        f'<text x="8" y="{top + 12}">{escape(name)}</text>'
-        f'<rect x="{left}" y="{top + 2}" width="{width}" height="{ROW - 5}" fill="{_AHEAD if is_ahead else _BEHIND}"/>'
-        f'<text x="{max(zero, x) + 5}" y="{top + 12}">{ratio:.2f}</text>'
-    )
+def _mark(x: float, y: float, mine: str, peer: str) -> str:
+    """The colour says which of ours, the shape by whose."""
+    if peer == RABBITMQ:
+        return f'<circle cx="{x}" cy="{y}" r="4.5" fill="{_COLOURS[mine]}"/>'
+    left, top = round(x - 4, 1), y - 4
+    return f'<rect x="{left}" y="{top}" width="8" height="8" fill="none" stroke="{_COLOURS[mine]}" stroke-width="2"/>'
 
 
 # --- growth
 
-PANEL_WIDTH, PANEL_HEIGHT = 300, 190
-PLOT_LEFT, PLOT_TOP, PLOT_WIDTH, PLOT_HEIGHT = 44, 56, 230, 96
+PANEL_WIDTH, PANEL_HEIGHT = 300, 210
+PLOT_LEFT, PLOT_TOP, PLOT_WIDTH, PLOT_HEIGHT = 40, 36, 200, 130
 PANELS_IN_A_ROW = 3
+LABEL_HEIGHT = 11
+MICROSECONDS = (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _GROWTH_NAME = re.compile(r"growth/(\d+)-(.+)")
-_LINES = ((OURS, _AHEAD, "amqp-broker"), (RABBITMQ, _BEHIND, "RabbitMQ"))
-_GROWTH_STYLE = f"{_STYLE}.n{{font-size:10px}}polyline{{fill:none;stroke-width:2}}"
+_GROWTH_STYLE = "polyline{fill:none;stroke-width:2}"
 
 
 def growth_svg(results: Sequence[Result]) -> str:
@@ -90,45 +108,64 @@ def growth_svg(results: Sequence[Result]) -> str:
         if found := _GROWTH_NAME.fullmatch(result.name):
             panels.setdefault(found[2].replace("-", " "), []).append((int(found[1]), result))
     rows = -(-len(panels) // PANELS_IN_A_ROW)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" '
-        f'viewBox="0 0 {PANEL_WIDTH * PANELS_IN_A_ROW} {PANEL_HEIGHT * rows + 30}">',
-        f"<style>{_GROWTH_STYLE}</style>",
-        '<rect width="100%" height="100%" fill="#fff"/>',
-        '<text class="t" x="8" y="20">CPU of the broker for a message, in us (less is better): '
-        "amqp-broker green, RabbitMQ 3.10 red</text>",
-    ]
+    shown = [result for points in panels.values() for _, result in points]
+    kinds = [kind for kind in _COLOURS if any(result.median(kind, CPU) for result in shown)]
+    title = "Processor time of the broker for a message, in us (less is better)"
+    parts = [*_head(PANEL_WIDTH * PANELS_IN_A_ROW, PANEL_HEIGHT * rows + 60, title)]
+    parts.append(f"<style>{_GROWTH_STYLE}</style>")
+    for number, kind in enumerate(kinds):
+        x = 8 + number * 190
+        words = _NAMES[kind] if kind in (RABBITMQ, RABBITMQ_4) else f"amqp-broker, {_NAMES[kind]}"
+        parts.append(f'<rect x="{x}" y="37" width="18" height="4" fill="{_COLOURS[kind]}"/>')
+        parts.append(f'<text x="{x + 24}" y="43">{escape(words)}</text>')
+    bounds = _bounds([value for result in shown for kind in kinds if (value := result.median(kind, CPU))])
     for number, (what, points) in enumerate(panels.items()):
-        left, top = number % PANELS_IN_A_ROW * PANEL_WIDTH, number // PANELS_IN_A_ROW * PANEL_HEIGHT + 20
-        parts += [f'<g transform="translate({left},{top})">', *_panel(what, sorted(points, key=lambda p: p[0])), "</g>"]
+        left, top = number % PANELS_IN_A_ROW * PANEL_WIDTH, number // PANELS_IN_A_ROW * PANEL_HEIGHT + 56
+        ordered = sorted(points, key=lambda point: point[0])
+        parts += [f'<g transform="translate({left},{top})">', *_panel(what, ordered, kinds, bounds), "</g>"]
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _panel(what: str, points: list[tuple[int, Result]]) -> list[str]:
-    figures = {kind: [result.median(kind, CPU) for _, result in points] for kind, _, _ in _LINES}
-    highest = max([value for line in figures.values() for value in line if value] or [1.0])
+def _bounds(values: Sequence[float]) -> tuple[float, float]:
+    """Round figures around all values."""
+    low = max([each for each in MICROSECONDS if each <= min(values, default=1)], default=MICROSECONDS[0])
+    return low, min([each for each in MICROSECONDS if each >= max(values, default=1)], default=MICROSECONDS[-1])
+
+
+def _panel(what: str, points: list[tuple[int, Result]], kinds: Sequence[str], bounds: tuple[float, float]) -> list[str]:
+    low, high = bounds
+
+    def height_of(value: float) -> float:
+        part = math.log(min(max(value, low), high) / low) / math.log(high / low) if high > low else 0
+        return round(PLOT_TOP + PLOT_HEIGHT * (1 - part), 1)
+
     across = [PLOT_LEFT + round(PLOT_WIDTH * at / max(1, len(points) - 1)) for at in range(len(points))]
-    bottom = PLOT_TOP + PLOT_HEIGHT
-    parts = [
-        f'<text x="8" y="24">{escape(what)}</text>',
-        f'<line class="one" x1="{PLOT_LEFT}" x2="{PLOT_LEFT + PLOT_WIDTH}" y1="{bottom}" y2="{bottom}"/>',
-    ]
-    parts += [
-        f'<text class="n" x="{x}" y="{bottom + 16}" text-anchor="middle">{count:,}</text>'
-        for x, (count, _) in zip(across, points, strict=True)
-    ]
-    for kind, colour, name in _LINES:
-        seen = [
-            (x, round(bottom - PLOT_HEIGHT * value / highest, 1), value)
-            for x, value in zip(across, figures[kind], strict=True)
-            if value is not None
-        ]
-        if not seen:
-            continue
-        corners = " ".join(f"{x},{y}" for x, y, _ in seen)
-        parts.append(f'<polyline points="{corners}" stroke="{colour}"><title>{name}</title></polyline>')
-        parts += [
-            f'<text class="n" x="{x}" y="{y - 5}" text-anchor="middle" fill="{colour}">{value:.1f}</text>'
-            for x, y, value in seen
-        ]
+    parts = [f'<text x="8" y="20">{escape(what)}</text>']
+    for value in MICROSECONDS:
+        if low <= value <= high:
+            y = height_of(value)
+            parts.append(f'<line class="g" x1="{PLOT_LEFT}" x2="{PLOT_LEFT + PLOT_WIDTH}" y1="{y}" y2="{y}"/>')
+            parts.append(f'<text class="n e" x="{PLOT_LEFT - 5}" y="{y + 3}">{value:g}</text>')
+    for x, (count, _) in zip(across, points, strict=True):
+        parts.append(f'<text class="n m" x="{x}" y="{PLOT_TOP + PLOT_HEIGHT + 15}">{count:,}</text>')
+    ends: list[tuple[float, str, float]] = []
+    for kind in kinds:
+        medians = [result.median(kind, CPU) for _, result in points]
+        seen = [(x, value) for x, value in zip(across, medians, strict=True) if value is not None]
+        if seen:
+            corners = " ".join(f"{x},{height_of(value)}" for x, value in seen)
+            parts.append(f'<polyline points="{corners}" stroke="{_COLOURS[kind]}"/>')
+            ends.append((height_of(seen[-1][1]), kind, seen[-1][1]))
+    return [*parts, *_labels(ends)]
+
+
+def _labels(ends: Sequence[tuple[float, str, float]]) -> list[str]:
+    """The last value of each line beside its end; where lines end together, one below the other."""
+    parts, lowest = [], 0.0
+    for y, kind, value in sorted(ends):
+        lowest = max(y, lowest + LABEL_HEIGHT)
+        x = PLOT_LEFT + PLOT_WIDTH + 6
+        parts.append(
+            f'<text class="n" x="{x}" y="{round(lowest + 3, 1)}" style="fill:{_COLOURS[kind]}">{value:.1f}</text>'
+        )
     return parts

@@ -13,7 +13,8 @@ from typing import Any
 
 from benchmarks.brokers import COMPILED, OURS, PEERS, RABBITMQ, RABBITMQ_4
 from benchmarks.comparing import Result
-from benchmarks.measuring import CPU, GENERATOR, MEMORY, P50, P99, P999, RATE
+from benchmarks.footprint import KIBIBYTES, START
+from benchmarks.measuring import BUSY, CPU, GENERATOR, LATENESS, LONGEST, MEMORY, P50, P99, P999, RATE, TOOK
 from interop.brokers import REPOSITORY, Installation
 
 UNITS = {
@@ -24,8 +25,14 @@ UNITS = {
     P99: "p99, us",
     P999: "p99.9, us",
     MEMORY: "Memory, MB",
+    LONGEST: "The longest that another client waited, ms",
+    LATENESS: "The longest that our event loop was late, ms",
+    BUSY: "The most processor time of our event loop in one turn, ms",
+    TOOK: "How long the large thing took, ms",
+    START: "From the start of the process to its first answer, s",
+    KIBIBYTES: "Memory of each, KiB",
 }
-_NAMES = {OURS: "here", COMPILED: "compiled", RABBITMQ: "RabbitMQ 3.10", RABBITMQ_4: "RabbitMQ 4.0"}
+NAMES = {OURS: "here", COMPILED: "compiled", RABBITMQ: "RabbitMQ 3.10", RABBITMQ_4: "RabbitMQ 4.0"}
 
 
 def tables(results: Sequence[Result]) -> str:
@@ -39,10 +46,10 @@ def tables(results: Sequence[Result]) -> str:
 
 def _table(results: Sequence[Result], figure: str) -> str:
     """One figure of each broker of which it was measured, and each of ours by each RabbitMQ's."""
-    kinds = [kind for kind in _NAMES if any(result.median(kind, figure) is not None for result in results)]
+    kinds = [kind for kind in NAMES if any(result.median(kind, figure) is not None for result in results)]
     pairs = [(mine, peer) for peer in kinds if peer in PEERS for mine in kinds if mine not in PEERS]
-    names = [_NAMES[kind] for kind in kinds]
-    ratios = [f"{_NAMES[mine]} / {_NAMES[peer].rpartition(' ')[2]}" for mine, peer in pairs]
+    names = [NAMES[kind] for kind in kinds]
+    ratios = [f"{NAMES[mine]} / {NAMES[peer].rpartition(' ')[2]}" for mine, peer in pairs]
     rows = [["cell", *names, *ratios]]
     for result in results:
         found = [result.ratio(figure, mine, peer) for mine, peer in pairs]
