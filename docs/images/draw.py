@@ -14,21 +14,21 @@ STYLE = """
 text{font:14px system-ui,-apple-system,Segoe UI,Helvetica,Arial,sans-serif;fill:#1f2328}
 .small{font-size:12px;fill:#59636e}.title{font-weight:600}.middle{text-anchor:middle}.end{text-anchor:end}
 .box{fill:#f6f8fa;stroke:#d1d9e0}.strong{fill:#ddf4ff;stroke:#54aeff}.line{stroke:#59636e;fill:none;stroke-width:1.5}
-.head{fill:#59636e}.ours{fill:#1a7f37}.ours2{fill:#4ac26b}.theirs{fill:#9a6700}
+.head{fill:#59636e}.ours{fill:#1a7f37}.ours2{fill:#4ac26b}.theirs{fill:#9a6700}.theirs2{fill:#d4a72c}
 .code{font:13px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 .screen{fill:#f6f8fa;stroke:#d1d9e0}.red{fill:#cf222e}.blue{fill:#0550ae}
 @media (prefers-color-scheme:dark){text{fill:#e6edf3}.small{fill:#9198a1}.box{fill:#161b22;stroke:#3d444d}
-.strong{fill:#0c2d4a;stroke:#1f6feb}.line{stroke:#9198a1}.head{fill:#9198a1}.ours{fill:#3fb950}.ours2{fill:#aff5b4}.theirs{fill:#d29922}
+.strong{fill:#0c2d4a;stroke:#1f6feb}.line{stroke:#9198a1}.head{fill:#9198a1}.ours{fill:#3fb950}.ours2{fill:#aff5b4}.theirs{fill:#d29922}.theirs2{fill:#f2cc60}
 .screen{fill:#161b22;stroke:#3d444d}.red{fill:#ff7b72}.blue{fill:#79c0ff}}
 """.replace("\n", "")
 
-# Messages a second of README's chart: plain, compiled, RabbitMQ 3.10.8 (docs/benchmarks.md, 2026-11-26, 2 cores).
+# Messages a second of README's chart: plain, compiled, RabbitMQ 3.10.8, 4.0.5 (docs/benchmarks.md, 2026-11-30).
 RATES = (
-    ("published, 12 bytes", 310_061, 1_057_470, 147_810),
-    ("published and confirmed, 1 KiB", 223_088, 504_254, 54_009),
-    ("persistent, confirmed, 1 KiB", 97_020, 164_495, 19_413),
-    ("end to end, acknowledged, 1 KiB", 135_366, 316_332, 48_650),
-    ("persistent, no confirms, 1 MiB", 409, 417, 1_290),
+    ("published, 12 bytes", 156_409, 548_899, 62_327, 45_151),
+    ("published and confirmed, 1 KiB", 125_684, 270_100, 26_708, 19_441),
+    ("persistent, confirmed, 1 KiB", 36_873, 50_796, 8_738, 18_463),
+    ("end to end, acknowledged, 1 KiB", 51_096, 145_928, 16_663, 12_061),
+    ("persistent, no confirms, 1 MiB", 171, 201, 746, 799),
 )
 
 LAYERS = (
@@ -142,20 +142,25 @@ def message() -> str:
 
 def rates() -> str:
     """Rates beside RabbitMQ's, each group on its own scale."""
-    title = "Messages a second: RabbitMQ 3.10.8, amqp-broker, and the same with compiled layers"
+    title = "Messages a second: RabbitMQ 3.10.8 and 4.0.5, amqp-broker, and the same with compiled layers"
     left, space, parts = 260, 430, [text(20, 26, title, "title")]
-    for number, (name, plain, compiled, rabbitmq) in enumerate(RATES):
-        top, most = 46 + number * 66, max(plain, compiled, rabbitmq)
-        parts.append(text(left - 14, top + 30, name, "end"))
+    for number, (name, plain, compiled, older, newer) in enumerate(RATES):
+        top, most = 46 + number * 83, max(plain, compiled, older, newer)
+        parts.append(text(left - 14, top + 38, name, "end"))
         for line, (value, kind, words) in enumerate(
-            ((rabbitmq, "theirs", "RabbitMQ"), (plain, "ours", "plain Python"), (compiled, "ours2", "compiled"))
+            (
+                (older, "theirs", "RabbitMQ 3.10"),
+                (newer, "theirs2", "RabbitMQ 4.0"),
+                (plain, "ours", "plain Python"),
+                (compiled, "ours2", "compiled"),
+            )
         ):
             y, length = top + line * 17, max(2.0, value / most * space)
             parts += [
                 box(left, y, length, 13, kind, 2),
                 text(left + length + 6, y + 11, f"{value:,}  {words}", "small"),
             ]
-    foot = 46 + len(RATES) * 66 + 10
+    foot = 46 + len(RATES) * 83 + 10
     note = "Each group has a scale of its own. Two cores shared with the load, medians of three rounds."
     parts.append(text(20, foot, note, "small"))
     return drawing("Messages a second beside RabbitMQ", 860, foot + 14, parts)
