@@ -16,6 +16,10 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = REPOSITORY / "examples" / "testing"
 PLUGINS = REPOSITORY / "examples" / "plugins"
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+BUILD = (*PIP, "wheel", "--quiet", "--no-deps", "--no-build-isolation")  # with the hatchling that is here
+
+pytestmark = pytest.mark.skipif("AMQP_BROKER_TEST_EXAMPLES" not in os.environ, reason="make test-examples runs it")
 
 
 def run(*command: str | Path, folder: Path) -> str:
@@ -28,15 +32,26 @@ def run(*command: str | Path, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.skipif("AMQP_BROKER_TEST_EXAMPLES" not in os.environ, reason="make test-examples runs it")
-def test_the_project_passes_its_tests_with_the_wheel(tmp_path: Path) -> None:
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, REPOSITORY, folder=tmp_path)
-    (wheel,) = tmp_path.glob("amqp_broker_server-*.whl")
-    run(sys.executable, "-m", "venv", tmp_path / "venv", folder=tmp_path)
-    python = tmp_path / "venv" / "bin" / "python"
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The broker's wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    run(*BUILD, "--wheel-dir", folder, REPOSITORY, folder=folder)
+    (wheel,) = folder.glob("amqp_broker_server-*.whl")
+    return wheel
+
+
+def installed(folder: Path, *wanted: str | Path) -> Path:
+    """The Python of a fresh environment in which this is installed, as `pip install` takes it."""
+    environment = folder / "venv"
+    run(sys.executable, "-m", "venv", "--without-pip", environment, folder=folder)  # ours installs into it as well
+    run(*PIP, "--python", environment, "install", "--quiet", *wanted, folder=folder)
+    return environment / "bin" / "python"
+
+
+def test_the_project_passes_its_tests_with_the_wheel(tmp_path: Path, wheel: Path) -> None:
     project = shutil.copytree(PROJECT, tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    run(python, "-m", "pip", "install", "--quiet", wheel, "-r", project / "requirements.txt", folder=project)
+    python = installed(tmp_path, wheel, "-r", project / "requirements.txt")
 
     where = run(python, "-c", "import amqp_broker; print(amqp_broker.__file__)", folder=project)
     assert where.startswith(str(tmp_path)), "it must be the installed package that is tested"
@@ -46,20 +61,15 @@ def test_the_project_passes_its_tests_with_the_wheel(tmp_path: Path) -> None:
         assert failure not in report
 
 
-@pytest.mark.skipif("AMQP_BROKER_TEST_EXAMPLES" not in os.environ, reason="make test-examples runs it")
-def test_plugins_of_ones_own_work_from_a_wheel(tmp_path: Path) -> None:
-    wheels = tmp_path / "wheels"
+def test_plugins_of_ones_own_work_from_a_wheel(tmp_path: Path, wheel: Path) -> None:
     project = shutil.copytree(PLUGINS, tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, REPOSITORY, project, folder=tmp_path)
-    run(sys.executable, "-m", "venv", tmp_path / "venv", folder=tmp_path)
-    python = tmp_path / "venv" / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", *wheels.glob("*.whl"), "pytest", "pika", folder=tmp_path)
+    run(*BUILD, "--wheel-dir", tmp_path, project, folder=tmp_path)
+    python = installed(tmp_path, wheel, *tmp_path.glob("*.whl"), "pytest", "pika")
     shutil.rmtree(project / "example_plugins")  # it must be the installed one
 
     report = run(python, "-m", "pytest", "-v", folder=project)
     assert report.count("PASSED") == 3
-    listed = run(tmp_path / "venv" / "bin" / "amqp-broker", "plugins", "list", "--check", folder=project)
+    listed = run(python.with_name("amqp-broker"), "plugins", "list", "--check", folder=project)
     lines = [line for line in listed.splitlines() if "example-plugins 1.0" in line]
     assert len(lines) == 5
     assert all(line.endswith("loads") for line in lines)
