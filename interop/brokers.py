@@ -278,8 +278,13 @@ def _mosquitto() -> str:
     return found
 
 
-# In a mount namespace, so that nothing stays mounted: what Erlang asks of memory and disks it asks of /proc.
-_ENTER = 'mount --bind "$0" "$0" && mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
+# In a mount namespace, so that nothing stays mounted: what Erlang asks of memory and disks it asks of /proc, and this
+# machine's own name, which RabbitMQ looks up for each connection, stands in its own /etc/hosts: a name server may take
+# seconds to know nothing of it.
+_ENTER = """\
+mount --bind "$0" "$0" && mount -t proc proc "$0/proc" && mount --bind /etc/hosts "$0/etc/hosts" &&
+exec chroot "$0" "$@"
+"""
 _ENTERING = ("unshare", "--mount", "sh", "-c", _ENTER)
 
 
