@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
+from interop.rabbitmqctl import KeptRabbitmqctl, erl_arguments, unpack
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
@@ -100,8 +102,12 @@ class Choice:
                 from interop.our_door import OurDoor
 
                 return OurDoor(self.series, environment=environment)
-            return OurBroker(self.series, environment=environment)
-        return RabbitMQ(INSTALLATIONS[self.series](), config=config, advanced=advanced, plugins=plugins, files=files)
+            from tests.support.command_line import OurBroker as WithCommandsHere
+
+            return WithCommandsHere(self.series, environment=environment)
+        return RabbitMQ(
+            INSTALLATIONS[self.series](), config=config, advanced=advanced, plugins=plugins, files=files, keeps_ctl=True
+        )
 
 
 class BrokerProcess(Protocol):
@@ -304,6 +310,13 @@ class Installation:
         inside = str(path) if (self.root / str(path).lstrip("/")).exists() else f"/usr/bin/{program}"
         return [*_ENTERING, str(self.root), inside, *arguments]
 
+    def home(self) -> Path:
+        """The folder that RabbitMQ was installed into, as this machine sees it."""
+        programs = self.programs if self.root is None else self.root / str(self.programs).lstrip("/")
+        program = programs / "rabbitmqctl"
+        linked = programs / program.readlink() if program.is_symlink() else program
+        return Path(os.path.normpath(linked)).parent.parent
+
     def new_folder(self) -> Path:
         """A folder that RabbitMQ can reach."""
         parent = None if self.root is None else self.root / "tmp"
@@ -328,10 +341,12 @@ class RabbitMQ:
         plugins: Sequence[str] = (),
         files: Mapping[str, Path] | None = None,
         environment: Mapping[str, str] | None = None,
+        keeps_ctl: bool = False,
     ) -> None:
         """`config` is added to rabbitmq.conf, `advanced` is advanced.config; plugins are named as for
         rabbitmq-plugins; files are copied under these names to the folder that `config` calls FOLDER. Without an
-        installation it is the one of this machine's package. `environment` takes the place of what is set here."""
+        installation it is the one of this machine's package. `environment` takes the place of what is set here.
+        With `keeps_ctl` all commands of `ctl` are run by one process, which stays beside the node."""
         found = installation or find_rabbitmq()
         if found is None:
             raise RuntimeError("RabbitMQ is not installed: no rabbitmq-server in /usr/lib/rabbitmq/bin or on the PATH")
@@ -368,6 +383,8 @@ class RabbitMQ:
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-noinput -kernel inet_dist_use_interface {127,0,0,1}",
             **(environment or {}),
         }
+        self._keeps_ctl = keeps_ctl
+        self._kept_ctl: KeptRabbitmqctl | None = None
         self._epmd = start_process(
             found.command("epmd", "-port", self._environment["ERL_EPMD_PORT"], "-address", "127.0.0.1"),
             self._environment,
@@ -400,7 +417,10 @@ class RabbitMQ:
         return self._process.pid
 
     def ctl(self, *arguments: str) -> str:
-        """rabbitmqctl against this node; takes a second or more. Returns what it printed."""
+        """rabbitmqctl against this node; takes a second or more, but where it is kept. Returns what it printed."""
+        if self._keeps_ctl:
+            self._kept_ctl = self._kept_ctl or self._keep_ctl()
+            return self._kept_ctl.run(["-q", "-n", self.node, *arguments], COMMAND_TIMEOUT_S)
         command = self._installation.command("rabbitmqctl", "-q", "-n", self.node, *arguments)
         done = subprocess.run(
             command, env=self._environment, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
@@ -408,6 +428,14 @@ class RabbitMQ:
         if done.returncode != 0:
             raise RuntimeError(f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def _keep_ctl(self) -> KeptRabbitmqctl:
+        home, seen = self._installation.home(), self._installation.seen_inside
+        folder = self.folder / "rabbitmqctl-modules"
+        code = [seen(path) for path in unpack(home / "escript" / "rabbitmqctl", folder)]
+        own = {"RABBITMQ_HOME": str(seen(home)), "ERL_LIBS": str(seen(home / "plugins"))}
+        command = self._installation.command("erl", *erl_arguments(seen(folder), code))
+        return KeptRabbitmqctl(command, {**self._environment, **own})
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to all of the node's processes."""
@@ -440,6 +468,8 @@ class RabbitMQ:
 
     def stop(self) -> None:
         end_process(self._process, signal.SIGKILL)  # its data is thrown away, and a clean stop takes seconds
+        if self._kept_ctl is not None:
+            self._kept_ctl.end()
         end_process(self._epmd, signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
 
