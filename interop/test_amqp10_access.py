@@ -1,8 +1,8 @@
 """Who may do what with AMQP 1.0, and limits, asked of RabbitMQ 4 and of ours as 4: attaching, publishing, management.
 After RabbitMQ's own cases (amqp_auth_SUITE).
 
-The users and virtual hosts are imported into each broker at once, for rabbitmqctl takes a second each time; they stay
-until it ends. What they may do goes by names: in front of the hyphen stand the letters of configure, write and read.
+Users and virtual hosts are imported into each broker at once, for rabbitmqctl takes a second each time; the users stay
+until it ends. What they may do goes by names: in front of the hyphen stand letters of configure, write and read.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from amqp_broker.protocols.amqp10.typed import UInt
 from interop.amqp10_client import Amqp10Client
 from interop.brokers import Choice, OurBroker, RabbitMQ
 from interop.operator import Operator, user_with
+from interop.test_access import Administrator
 from interop.test_amqp10 import Manager
 from interop.test_amqp10_links import ended
 from interop.under_test import BrokerUnderTest
@@ -78,19 +79,22 @@ def definitions() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def imported() -> Callable[[BrokerUnderTest], None]:
+def imported() -> Iterator[Callable[[BrokerUnderTest], None]]:
     """Sees that a broker has the users and virtual hosts."""
-    done: set[Choice] = set()
+    done: dict[Choice, Administrator] = {}
 
     def into(broker: BrokerUnderTest) -> None:
         process: Any = broker.process
         if not isinstance(process, RabbitMQ | OurBroker):
             pytest.skip("users can be made only where the tests have started the broker")
         if broker.choice not in done:
-            done.add(broker.choice)
+            done[broker.choice] = Administrator(process)
             Operator(process).import_definitions(definitions())
 
-    return into
+    yield into
+    for administrator in done.values():
+        for name in (VHOST, FULL):
+            administrator.delete_vhost(name)
 
 
 class Access:
