@@ -56,6 +56,18 @@ def test_a_goodbye_is_answered_when_all_before_it_is_kept() -> None:
     assert bodies(broker.without_power(), "q") == [b"m"]
 
 
+def test_a_goodbye_waits_for_what_is_being_written() -> None:
+    broker = DiskBroker(stomp_port=0)
+    client = connected(broker)
+    broker.writes_at_once = False
+    client.send("SEND", b"m", destination="/queue/q", persistent="true")
+    broker.write(sync=False)
+    client.send("DISCONNECT", receipt="bye")
+    assert (receipts(client), client.is_closed) == ([], False), "it is not synced"
+    broker.write()
+    assert (receipts(client), client.is_closed) == (["bye"], True)
+
+
 def with_a_transaction(broker: DiskBroker) -> StompClient:
     """A client that has put off to take a message from one queue and to send two to another."""
     client = connected(broker)

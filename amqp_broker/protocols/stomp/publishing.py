@@ -232,7 +232,7 @@ class Publishing:
     def say_farewell(self, receipt: str) -> None:
         """Answer a DISCONNECT, behind all receipts that are owed, and end the connection."""
         self._farewell = self._number + 1
-        self.receipt_when_kept(receipt, self._connection.broker.durability.position)
+        self.receipt_when_kept(receipt, self._connection.broker.durability.position_of_all)
 
     def _tell(self, first: int, last: int, accepted: bool) -> None:
         output = self._connection.output
