@@ -200,7 +200,7 @@ class Ingress:
         self._durability.keep_for_one(queue, message, digest.expiration_ms)
         if queue.publish(message):
             queue.counts.published += 1
-            return message.reference  # none any more when it was forgotten meanwhile
+            return message.reference or self._durability.position  # forgotten: what it duplicates may not be kept yet
         self._durability.forget_message(message)
         return REFUSED
 
@@ -241,6 +241,7 @@ class Ingress:
                     continue
                 queue.counts.published += 1
                 position = message.reference or position
+            position = position or self._durability.position  # as of one
         return position if is_accepted else REFUSED
 
     def _put_with_pasts(
@@ -287,6 +288,7 @@ class Ingress:
             else:
                 self._durability.forget_message(for_past)
             position = for_past.reference or message.reference or position
+        position = position or self._durability.position  # as of one
         return position if is_accepted else REFUSED
 
     def _put_delayed(

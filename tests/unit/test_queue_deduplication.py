@@ -43,6 +43,27 @@ def test_a_second_message_of_a_value_is_confirmed_and_not_taken(channel: ClientC
     assert channel.message_count("q") == 8
 
 
+@pytest.mark.parametrize("queues", [["q"], ["q", "r"]])
+def test_a_second_message_of_a_value_is_confirmed_only_when_the_first_is_kept(queues: list[str]) -> None:
+    broker = DiskBroker()
+    first = broker.client().channel()
+    for name in queues:
+        first.declare(name, ONCE, durable=True)
+        first.call(commands.Queue.Bind(queue=name, exchange="amq.fanout"))
+    second = broker.client().channel()
+    second.call(commands.Confirm.Select())
+    broker.writes_at_once = False
+    message: dict[str, Any] = {"headers": {"x-deduplication-header": "a"}, "delivery_mode": 2}
+    first.publish("amq.fanout", "", b"", **message)
+    broker.write(sync=False)
+    second.publish("amq.fanout", "", b"", **message)
+    broker.write(sync=False)
+    assert second.methods() == [], "it is not synced"
+    broker.write()
+    assert [type(method) for method in second.methods()] == [commands.Basic.Ack]
+    assert first.message_count("q") == 1
+
+
 @pytest.mark.parametrize("arguments", [{}, {"x-message-deduplication": False}, {"x-queue-type": "quorum", **ONCE}])
 def test_other_queues_take_all(broker: MemoryBroker, channel: ClientChannel, arguments: dict[str, Any]) -> None:
     channel.declare("q", arguments, durable=True)
