@@ -784,8 +784,12 @@ def test_a_receiver_of_higher_priority_takes_over_when_the_active_one_has_settle
         client.transfer(message(body))
     first = client.receiver("/queues/q", credit=1)[-1]
     client.receiver("/queues/q", 2, credit=1, properties=Map([(Symbol("rabbitmq:priority"), Int(1))]))
+    client.flow(1, 2)
     client.settle(first.field(1))
-    assert [one.field(0) for one in client.deliveries()] == [2]
+    second = client.deliveries()
+    assert [one.field(0) for one in second] == [2]
+    client.send(DETACH, UInt(2), True)
+    assert [one.field(0) for one in client.deliveries()] == [1], "it is active again, and had room all the time"
 
 
 def test_what_is_said_where_a_limit_is_reached_or_a_binding_is_not_there(broker: MemoryBroker) -> None:

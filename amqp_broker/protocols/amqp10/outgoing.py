@@ -216,6 +216,7 @@ class ConsumingLink(OutgoingLink):
             if consumer.is_parked and not consumer.unacknowledged_count:
                 queue = consumer.queue
                 if queue.consumers.active is consumer:  # which another may wait for to take over
+                    queue.resume(consumer)  # it may be parked for that alone, and be the active one again
                     queue.changed()
 
     def tell_settled(self, queue: Queue, messages: Sequence[Message], settlement: Settlement) -> None:
