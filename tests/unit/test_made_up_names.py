@@ -1,4 +1,6 @@
-"""Queues whose names the broker makes up, for clients whose permissions others decide: each is asked about once."""
+"""Clients whose permissions others decide: queues whose names the broker makes up, about which is asked once; links of
+AMQP 1.0, which ask before there is a message.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,9 @@ from dataclasses import replace
 from pamqp import commands
 
 from amqp_broker.access.judge import NotDecidedYet
+from amqp_broker.protocols.amqp10.performatives import ACCEPTED
 from amqp_broker.session.connection import ClientConnection
-from tests.support.amqp10_client import Amqp10Client
+from tests.support.amqp10_client import Amqp10Client, message
 from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
 from tests.support.stomp_client import StompClient
@@ -80,3 +83,19 @@ def test_a_subscription_leaves_no_queue_behind_for_each_question() -> None:
     other.send("SUBSCRIBE", id="1", destination="/exchange/amq.topic/a")
     judge.decide(broker, EXCHANGE_AND_TOPIC + QUEUE_PERMISSIONS)
     assert [len(queue.consumers) for queue in broker.virtual_host.queues.values()] == [1, 1]
+
+
+def test_whether_a_link_may_publish_with_its_key_is_asked_before_there_is_a_message() -> None:
+    broker = MemoryBroker()
+    client = Amqp10Client(broker)
+    client.open()
+    client.begin()
+    channel = Client(broker).open().channel()
+    channel.declare("q")
+    channel.bind("q", "amq.topic", "a")
+    judge = SlowJudge(client.connection)
+    client.sender("/exchange/amq.topic/a")
+    judge.decide(broker, EXCHANGE_AND_TOPIC)
+    client.read()
+    client.transfer(message(b"x"))
+    assert [one.field(4).descriptor for one in client.read()] == [ACCEPTED]

@@ -5,9 +5,11 @@ Raises errors that end the session, as RabbitMQ does: what is not there, not all
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from amqp_broker.broker.queues.base import Queue
+from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.amqp10.addresses import Node, source_of, target_of
 from amqp_broker.protocols.amqp10.compound import Array, Described, Map
 from amqp_broker.protocols.amqp10.encoding import symbols
@@ -79,7 +81,7 @@ class Attaching:
         if node.declares:
             self._declare(node.queue, target)
         if node.exchange is not None:
-            self._host.ingress.exchange_for_any(self._client, node.exchange)
+            self._check_exchange(node.exchange, node.routing_key or "")
         queue = self._host.queue(node.queue) if node.must_exist else self._host.queues.get(node.queue)
         link = PublishingLink(self._session, handle, fields.number(9) or 0, fields.number(3), node, queue)
         try:
@@ -88,6 +90,17 @@ class Attaching:
             link.stop()
             raise
         return link
+
+    def _check_exchange(self, name: str, routing_key: str) -> None:
+        """Refuse an exchange that the client may not publish to at all; raises as ``incoming`` does.
+
+        Whether it may with a key is told with the first message. Those who have to be asked of it are asked now: that
+        message would be released until they have answered.
+        """
+        ingress = self._host.ingress
+        ingress.exchange_for_any(self._client, name)
+        with suppress(AmqpError):
+            ingress.exchange_for(self._client, name, routing_key)
 
     def outgoing(self, fields: Fields, handle: int) -> OutgoingLink:
         """A link on which the client receives; raises as ``incoming`` does."""
