@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -163,6 +164,8 @@ def test_what_nobody_has_changed_is_as_it_was_sent() -> None:
     fields.headers = {**fields.headers, "n": 1, "x-a": 1}  # a client that has one type of numbers
     assert changed(FOUND, fields)[1] == KEPT[1] + KEPT[2]
     assert _annotations(fields) == ANNOTATIONS
+    found = split_sections(message(BODY, before=section(0x74, Map([("no number", math.nan), ("n", 1)]))))
+    assert changed(found, decode_properties(content_of(found).header))[1] == found.application_properties
 
 
 def test_what_a_client_of_amqp_0_9_1_has_changed_has_the_word() -> None:

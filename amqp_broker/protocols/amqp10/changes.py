@@ -29,7 +29,7 @@ from amqp_broker.protocols.amqp10.typed import Symbol, ULong, Uuid
 from amqp_broker.protocols.amqp10.typed import Timestamp as Milliseconds
 from amqp_broker.protocols.amqp10.values import from_field
 from amqp_broker.wire.content import Properties
-from amqp_broker.wire.table import FieldValue, Table, plain_name
+from amqp_broker.wire.table import FieldValue, Table, encode_table, plain_name
 
 TIMESTAMP_MAX: Final = 0x7FFF_FFFF_FFFF_FFFF
 TYPE_ANNOTATION: Final = "x-basic-type"
@@ -116,7 +116,9 @@ def _headers(fields: Properties) -> Table:
 def _is_same(one: FieldValue, other: FieldValue) -> bool:
     """Whether two headers say the same, whatever types of numbers and texts their clients use."""
     return isinstance(one, bool) == isinstance(other, bool) and (
-        one == other or bool(from_field(one) == from_field(other))
+        one == other
+        or bool(from_field(one) == from_field(other))
+        or encode_table({"": one}) == encode_table({"": other})  # what is no number equals not even itself
     )
 
 
