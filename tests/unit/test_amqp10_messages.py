@@ -125,13 +125,15 @@ def _with_fields(message_id: bytes, time_ms: int) -> bytes:
         b"\0\x53\x73\xc0\x05\x02\xa1\x01%c\x56\x02",  # a boolean that is none
         b"\0\x53\x73\xc0\x03\x01\xa1\x09%c",
         b"\0\x53\x72\x40\0\x53\x73\xc0\x04\x01\xa1\x01%c",
+        b"\0\x53\x72\xc1\x02\x02\x41\0\x53\x74\xc1\x07\x02\xa1\x01a\xa1\x01%c",  # what is said of it as well
         b"%c",
     ],
 )
 def test_sections_that_a_client_has_made_up_are_left_out(kept: bytes) -> None:
     translations = Translations()
     for number in range(3):
-        header = encode_content_header(len(BODY), Properties(headers={SECTIONS_HEADER: kept % (0x41 + number)}))
+        headers: dict[str, Any] = {"a": chr(0x41 + number), SECTIONS_HEADER: kept % (0x41 + number)}
+        header = encode_content_header(len(BODY), Properties(headers=headers))
         sent = Message(HERE, header, BODY, True, 0)
         assert translations.outgoing(sent).encode(sent) == outgoing_of(header, HERE).encode(sent)
 

@@ -267,8 +267,12 @@ def _is_unchanged(cut: Cut, header: bytes, outgoing: Outgoing) -> bool:
     others = cut.headers_of_annotations
     if others is None:
         return True
+    try:
+        annotations = map_of(cut.annotations)
+    except Malformed:  # a client of another protocol has made it up
+        return False
     headers: Table = {}
-    read_annotations(headers, map_of(cut.annotations))
+    read_annotations(headers, annotations)
     return encode_table(headers)[4:] == others
 
 
