@@ -329,11 +329,11 @@ def reserved_key(annotations: Map) -> str | None:
     """The first key that no client may use (AMQP 1.0, 3.2.10): none but symbols that begin with ``x-`` are free.
 
     Returns:
-        the key; None where all are free.
+        the key, or how it begins; None where all are free.
     """
     for key, _ in annotations.pairs:
         if not (isinstance(key, Symbol) and key.startswith("x-")):
-            return f"{key}"
+            return f"{key}"[:SHORT_STRING_BYTES_MAX]  # it is told and logged, and may be as long as a message
     return None
 
 
