@@ -196,7 +196,7 @@ class Ingress:
             if not queue.publish(message):
                 return REFUSED
             queue.counts.published += 1
-            return TAKEN
+            return self._durability.position_of_duplicates if self._durability.last_duplicate else TAKEN
         self._durability.keep_for_one(queue, message, digest.expiration_ms)
         if queue.publish(message):
             queue.counts.published += 1
@@ -242,6 +242,8 @@ class Ingress:
                 queue.counts.published += 1
                 position = message.reference or position
             position = position or self._durability.position  # as of one
+        else:
+            position = self._durability.position_of_duplicates
         return position if is_accepted else REFUSED
 
     def _put_with_pasts(

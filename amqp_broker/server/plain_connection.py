@@ -14,7 +14,7 @@ from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
 from amqp_broker.broker.message import Address, Message, digest_of
 from amqp_broker.broker.observer import Passage
-from amqp_broker.broker.publishing import REFUSED, TAKEN, UNROUTED
+from amqp_broker.broker.publishing import REFUSED, TAKEN
 from amqp_broker.errors import AmqpError
 from amqp_broker.session.inspection import describe_channel, describe_connection
 from amqp_broker.session.login import Refusal, Refused
@@ -104,8 +104,10 @@ class PlainConnection(OneChannelConnection):
         found.published_in += 1
         found.published_out += len(queues)
         counts.published += 1
-        outcome = host.ingress.put(queues, address, header, body, digest) if queues else UNROUTED
-        if not queues:
+        if queues:
+            outcome = host.ingress.put(queues, address, header, body, digest)
+        else:
+            outcome = self.broker.durability.position_of_duplicates
             counts.dropped += 1
             host.drops.unroutable(host.name, address, self.user_name)
         if self.broker.observers.present:

@@ -4,7 +4,7 @@ for its time, and no more than it is to. What such an exchange does at all is in
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sized
 from typing import Any
 
 import pytest
@@ -23,10 +23,15 @@ from amqp_broker.errors import precondition_failed
 from amqp_broker.journal.dump import dump
 from amqp_broker.journal.memory_files import MemoryFiles
 from amqp_broker.plugins.message_deduplication import MessageDeduplicationMatcher
+from amqp_broker.protocols.mqtt.properties import Property
+from amqp_broker.server.plain_connection import PlainConnection
+from amqp_broker.wire.content import Properties
 from tests.support.client import ClientChannel
 from tests.support.deduplicating_broker import DeduplicatingBroker
 from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import small_slices
+from tests.support.mqtt_client import MqttClient
+from tests.support.stomp_client import LOOPBACK, StompClient
 
 ON_DISK: dict[str, Any] = {"x-cache-size": 3, "x-cache-ttl": 1000, "x-cache-persistence": "disk"}
 HEADER = "x-deduplication-header"
@@ -60,6 +65,88 @@ def publish(channel: ClientChannel, *values: Any, **headers: Any) -> int:
     for value in values:
         channel.publish("x", "", b"", headers={HEADER: value, **headers}, delivery_mode=2)
     return channel.message_count("q")
+
+
+def confirming(broker: DeduplicatingBroker, exchange: str, **options: Any) -> Callable[[], list[str]]:
+    channel = broker.client().channel()
+    channel.call(commands.Confirm.Select())
+    channel.publish(exchange, "", b"", headers={HEADER: "a"}, delivery_mode=2, **options)
+    return lambda: [method.name for method in channel.methods() if not isinstance(method, commands.Basic.Return)]
+
+
+def committing(broker: DeduplicatingBroker) -> Callable[[], list[str]]:
+    channel = broker.client().channel()
+    channel.call(commands.Tx.Select())
+    channel.publish("x", "", b"", headers={HEADER: "a"}, delivery_mode=2)
+    channel.send(commands.Tx.Commit())
+    return lambda: [method.name for method in channel.methods()]
+
+
+def with_stomp(broker: DeduplicatingBroker, **transaction: str) -> Callable[[], list[str]]:
+    client = StompClient(broker)
+    client.connect()
+    message = {HEADER: "a", "persistent": "true", "destination": "/exchange/x"}
+    if transaction:
+        client.send("BEGIN", **transaction)
+        client.send("SEND", **message, **transaction)
+        client.send("COMMIT", receipt="r", **transaction)
+    else:
+        client.send("SEND", receipt="r", **message)
+    return lambda: [frame.command for frame in client.read()]
+
+
+def with_mqtt(broker: DeduplicatingBroker, qos: int) -> Callable[[], list[str]]:
+    client = MqttClient(broker, level=5)
+    client.connect()
+    client.publish("t", qos=qos, properties={Property.USER_PROPERTY: [(HEADER, "a")]})
+    return lambda: [type(one).__name__ for one in client.all()]
+
+
+def with_a_packages_protocol(broker: DeduplicatingBroker) -> Callable[[], list[bytes]]:
+    connection = PlainConnection(broker, LOOPBACK, lambda: None)
+
+    def say() -> None:
+        connection.log_in("guest", "guest")
+        connection.publish("x", "", b"", Properties(headers={HEADER: "a"}, delivery_mode=2))
+        connection.output.send(b"done")
+
+    broker.handle(say)
+    return lambda: [bytes(part) for part in connection.take_output()]
+
+
+AGAIN: dict[str, Callable[[DeduplicatingBroker], Callable[[], Sized]]] = {
+    "0-9-1": lambda broker: confirming(broker, "x"),
+    "0-9-1, mandatory": lambda broker: confirming(broker, "x", mandatory=True),
+    "0-9-1, and a queue that keeps nothing": lambda broker: confirming(broker, "amq.fanout"),
+    "0-9-1, and several of them": lambda broker: confirming(broker, "amq.direct"),
+    "0-9-1, transaction": committing,
+    "STOMP": with_stomp,
+    "STOMP, transaction": lambda broker: with_stomp(broker, transaction="t"),
+    "MQTT, QoS 1": lambda broker: with_mqtt(broker, 1),
+    "MQTT, QoS 2": lambda broker: with_mqtt(broker, 2),
+    "a package's": with_a_packages_protocol,
+}
+
+
+@pytest.mark.parametrize("publish_again", AGAIN.values(), ids=AGAIN)
+def test_a_duplicate_is_confirmed_when_what_it_duplicates_is_kept(publish_again: Any) -> None:
+    broker = DeduplicatingBroker()
+    channel = declared(broker)
+    for source, names in (("amq.fanout", "r"), ("amq.direct", "rs"), ("amq.topic", "")):
+        channel.call(commands.Exchange.Bind(destination="x", source=source, routing_key="#" * (not names)))
+        for name in names:
+            channel.call(commands.Queue.Declare(queue=name))
+            channel.call(commands.Queue.Bind(queue=name, exchange=source))
+    broker.writes_at_once = False
+    publish(channel, "a")
+    broker.write(sync=False)
+    heard = publish_again(broker)
+    assert len(heard()) == 0, "what it duplicates is not synced"
+    broker.write()
+    assert len(heard()) == 1
+    assert channel.message_count("q") == 1
+    publish(channel, "b")
+    assert confirming(broker, "amq.headers")() == ["Basic.Ack"], "it has no queue, and is no duplicate"
 
 
 @pytest.mark.parametrize("end", ["restarted", "killed", "without_power"])

@@ -43,8 +43,9 @@ def test_a_second_message_of_a_value_is_confirmed_and_not_taken(channel: ClientC
     assert channel.message_count("q") == 8
 
 
+@pytest.mark.parametrize("is_out", [False, True], ids=["ready", "unacknowledged, and others acknowledge nothing"])
 @pytest.mark.parametrize("queues", [["q"], ["q", "r"]])
-def test_a_second_message_of_a_value_is_confirmed_only_when_the_first_is_kept(queues: list[str]) -> None:
+def test_a_second_message_of_a_value_is_confirmed_only_when_the_first_is_kept(queues: list[str], is_out: bool) -> None:
     broker = DiskBroker()
     first = broker.client().channel()
     for name in queues:
@@ -55,13 +56,17 @@ def test_a_second_message_of_a_value_is_confirmed_only_when_the_first_is_kept(qu
     broker.writes_at_once = False
     message: dict[str, Any] = {"headers": {"x-deduplication-header": "a"}, "delivery_mode": 2}
     first.publish("amq.fanout", "", b"", **message)
+    if is_out:
+        for name in queues:
+            first.call(commands.Basic.Get(queue=name))
+            broker.client().channel().call(commands.Basic.Consume(queue=name, no_ack=True))
     broker.write(sync=False)
     second.publish("amq.fanout", "", b"", **message)
     broker.write(sync=False)
     assert second.methods() == [], "it is not synced"
     broker.write()
     assert [type(method) for method in second.methods()] == [commands.Basic.Ack]
-    assert first.message_count("q") == 1
+    assert first.message_count("q") == (not is_out)
 
 
 @pytest.mark.parametrize("arguments", [{}, {"x-message-deduplication": False}, {"x-queue-type": "quorum", **ONCE}])

@@ -91,7 +91,8 @@ class Matcher:
 
     counts_messages = False
     """Whether it remembers messages that it was asked about, for which its answer may not be remembered. Then one that
-    is published in a transaction is asked about when that is committed, not before, and in a dry run none is.
+    is published in a transaction is asked about when that is committed, not before, and in a dry run none is. A
+    persistent one that it sends nowhere may be a duplicate: it is confirmed when all that was there before is kept.
     """
 
     has_topic_permissions = False

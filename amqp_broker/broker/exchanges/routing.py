@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope
+from amqp_broker.broker.message import DELIVERY_MODE_PERSISTENT
 
 if TYPE_CHECKING:
     from amqp_broker.broker.queues.base import Queue
@@ -59,7 +60,11 @@ def find_route(virtual_host: Topology, exchange: Exchange, message: Envelope) ->
             elif destination not in seen:
                 seen.add(destination)
                 to_do.append(destination)
-        if not matched and current.alternate is not None:
+        if matched:
+            continue
+        if current.counts_messages and message.properties.delivery_mode == DELIVERY_MODE_PERSISTENT:
+            virtual_host.durability.dropped_duplicate()
+        if current.alternate is not None:
             alternate = virtual_host.exchanges.get(current.alternate)
             if alternate is not None and alternate not in seen:
                 seen.add(alternate)

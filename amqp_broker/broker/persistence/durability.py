@@ -78,6 +78,7 @@ class Durability:
         self.is_dirty = False  # something has gathered since the last batch was taken
         self.is_held = False  # what gathers is to be seen whole, and it is not all there yet
         self.last_change = NOT_KEPT  # the position of what was last declared, deleted, bound or purged
+        self.last_duplicate = NOT_KEPT  # the position of all that was there when one was last dropped
 
     # --- how far it is
 
@@ -88,8 +89,8 @@ class Durability:
 
     @property
     def position(self) -> int:
-        """What must be kept for all that has gathered to be kept; ``NOT_KEPT`` when nothing has."""
-        return self._journal.position if self._journal is not None and self.is_dirty else NOT_KEPT
+        """What must be kept for all that has gathered to be kept; that of duplicates when nothing has."""
+        return self._journal.position if self._journal is not None and self.is_dirty else self.position_of_duplicates
 
     @property
     def position_of_all(self) -> int:
@@ -97,6 +98,17 @@ class Durability:
         if self._journal is None:
             return NOT_KEPT
         return self._journal.position if self.is_dirty else self._journal.position - 1
+
+    @property
+    def position_of_duplicates(self) -> int:
+        """What must be kept before a duplicate that was dropped is confirmed; ``NOT_KEPT`` when it all is."""
+        if self.is_kept(self.last_duplicate):
+            return NOT_KEPT
+        return self.position_of_all  # and not what it was then, for the positions that somebody waits for only grow
+
+    def dropped_duplicate(self) -> None:
+        """A persistent message goes nowhere, for there was one like it, which may not be kept yet."""
+        self.last_duplicate = self.position_of_all
 
     def is_kept(self, position: int) -> bool:
         """Whether all up to a position is as durable as was asked for."""

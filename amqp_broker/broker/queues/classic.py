@@ -278,6 +278,8 @@ class ClassicQueue(ReplayableQueue):
         self.dropped([message], DeathReason.DUPLICATE)
         if self.virtual_host.observers.present:
             self.virtual_host.observers.died(self, message, DeathReason.DUPLICATE, None)
+        if message.is_persistent:
+            self.virtual_host.durability.dropped_duplicate()
         self.forget(message)
 
     def keeps(self, is_persistent: bool) -> bool:

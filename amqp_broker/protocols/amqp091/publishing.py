@@ -20,7 +20,7 @@ from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.broker.counters import AMQP091
 from amqp_broker.broker.message import Address, Digest, digest_of, without_blind_copies
 from amqp_broker.broker.observer import Passage
-from amqp_broker.broker.publishing import REFUSED, TAKEN
+from amqp_broker.broker.publishing import REFUSED
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode, access_refused, not_implemented, precondition_failed
@@ -94,6 +94,7 @@ class Publishing:
         self._splitter = channel.connection.splitter
         self._number = 0
         broker = channel.connection.broker
+        self._durability = broker.durability
         self._confirms = Confirms(broker, broker.durability.is_kept, self._confirm)
         self._virtual_host = channel.connection.virtual_host
         self._counts = channel.counted
@@ -337,7 +338,6 @@ class Publishing:
 
         The arguments are the fields of a ``Publication``: to make one for each message would take a tenth of the time.
         """
-        outcome = TAKEN
         self._counts.published += 1
         if self._message_sizes.are_counted:
             self._message_sizes.note(AMQP091, len(body))
@@ -345,12 +345,9 @@ class Publishing:
             if len(queues) > 1:
                 self._channel.connection.has_cost(len(queues))
             outcome = self._ingress.put(queues, address, header, body, digest)
-        elif mandatory:
-            self._counts.returned += 1
-            self._return(address, header, body)
-        elif address.exchange or address.routing_key not in self._reply_consumers:
-            self._counts.dropped += 1
-            self._virtual_host.drops.unroutable(self._virtual_host.name, address, self._channel.connection.user_name)
+        else:
+            outcome = self._durability.position_of_duplicates
+            self._has_no_queue(address, header, body, mandatory)
         if self._reply_consumers and not address.exchange:
             self._reply_directly(address, header, body)
         if number:
@@ -359,6 +356,15 @@ class Publishing:
             passage = Passage(self._virtual_host, address, header, body, queues, outcome != REFUSED)
             self._observers.published(self._channel, passage)
         return outcome != REFUSED
+
+    def _has_no_queue(self, address: Address, header: bytes, body: bytes, mandatory: bool) -> None:
+        """Return a message, or count it as dropped, unless it is a reply that a channel waits for."""
+        if mandatory:
+            self._counts.returned += 1
+            self._return(address, header, body)
+        elif address.exchange or address.routing_key not in self._reply_consumers:
+            self._counts.dropped += 1
+            self._virtual_host.drops.unroutable(self._virtual_host.name, address, self._channel.connection.user_name)
 
     def _tell_refused(self, method: bytes, header: bytes, body: bytes, error: AmqpError) -> None:
         """Tell those who look on of a publish that was refused; one that cannot even be read has no address."""

@@ -168,7 +168,7 @@ class Publishing:
             raise MqttError(refused, str(refusal)) from refusal
         reason = Reason.SUCCESS
         if outcome == UNROUTED:
-            outcome = TAKEN
+            outcome = self._connection.broker.durability.position_of_duplicates
             if packet.qos == AT_LEAST_ONCE:  # PUBREC says nothing of it: others know it at PUBREL only
                 reason = Reason.NO_MATCHING_SUBSCRIBERS
         if packet.retain:

@@ -12,7 +12,7 @@ from amqp_broker.broker.counters import STOMP
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.message import Address, Digest, digest_of
 from amqp_broker.broker.observer import Passage
-from amqp_broker.broker.publishing import REFUSED, TAKEN, UNROUTED, Outcome
+from amqp_broker.broker.publishing import REFUSED, UNROUTED, Outcome
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import precondition_failed
 from amqp_broker.protocols.stomp.destinations import QUEUE, TEMP_QUEUE, Destination, parse_destination
@@ -140,7 +140,8 @@ class Publishing:
         """Put a message into its queues, answer when it is kept, and return what came of it."""
         outcome = self._put(prepared)
         if prepared.receipt is not None:
-            self.receipt_when_kept(prepared.receipt, TAKEN if outcome == UNROUTED else outcome)
+            of_duplicates = self._connection.broker.durability.position_of_duplicates
+            self.receipt_when_kept(prepared.receipt, of_duplicates if outcome == UNROUTED else outcome)
         return outcome
 
     def _put(self, prepared: Prepared) -> Outcome:
