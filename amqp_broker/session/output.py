@@ -122,6 +122,8 @@ class Output:
     def hold_until(self, position: int) -> None:
         """Send what comes from now on only when the journal has kept all up to a position."""
         if not self._is_kept(position):
+            if self._holds:  # what is said behind others waits for as much as they do
+                position = max(position, self._holds[-1].position)
             self._holds.append(Hold(len(self._parts), position))
             self._awaiting_commit[self._journal_committed] = None
 

@@ -73,3 +73,23 @@ def test_who_outruns_the_disk_is_not_read_until_it_has_caught_up() -> None:
     assert client.connection.is_reading_paused
     broker.write()
     assert not client.connection.is_reading_paused
+
+
+def test_what_waits_for_less_does_not_let_go_of_what_waits_for_more_before_it() -> None:
+    broker = DiskBroker()
+    one, two = broker.client().channel(), broker.client().channel()
+    one.declare("q", durable=True)
+    two.call(commands.Tx.Select())
+    broker.writes_at_once = False
+    one.send(commands.Queue.Declare(queue="r", durable=True))
+    batch = broker.durability.take_batch()
+    assert batch is not None
+    two.publish("", "q", b"", delivery_mode=2)
+    two.send(commands.Tx.Commit())
+    two.send(commands.Queue.Declare(queue="q", passive=True))  # waits for what was declared last, which is kept sooner
+    broker.journal.write(batch)
+    broker.journal.committed(batch)
+    broker.committed()
+    assert two.methods() == [], "the transaction is not written"
+    broker.write()
+    assert [method.name for method in two.methods()] == ["Tx.CommitOk", "Queue.DeclareOk"]
