@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.support.disk_broker import DiskBroker
+from tests.support.memory_broker import small_slices
 from tests.support.stomp_client import StompClient
 
 
@@ -42,6 +43,23 @@ def test_a_receipt_of_an_acknowledgement_comes_when_that_is_kept() -> None:
         assert receipts(client) == []
     assert receipts(client) == ["1"]
     assert bodies(broker.without_power(), "q") == []
+
+
+def test_a_receipt_of_many_acknowledgements_waits_for_those_that_were_written_before_the_last() -> None:
+    with small_slices():
+        broker = DiskBroker(stomp_port=0)
+    client = connected(broker)
+    for persistent in ("true", "true", "false"):
+        client.send("SEND", destination="/queue/q", persistent=persistent)
+    client.send("SUBSCRIBE", destination="/queue/q", id="s", ack="client")
+    *_, last = client.read()
+    broker.writes_at_once = False
+    with broker.holding_works():
+        client.send("ACK", id=last.headers["ack"], receipt="1")
+        broker.write(sync=False)
+    assert receipts(client) == [], "it is not synced"
+    broker.write()
+    assert receipts(client) == ["1"]
 
 
 def test_a_goodbye_is_answered_when_all_before_it_is_kept() -> None:

@@ -214,7 +214,7 @@ class Connection(Link):
         settled = self.subscribing.named(frame)
         work = self.broker.works.begin(self.subscribing.settle(settled))
         if not work.is_done:
-            work.when_done(partial(self._answer_when_kept, frame))
+            work.when_done(partial(self._answer_when_all_is_kept, frame))
             raise Unfinished(work)
         self._answer_when_kept(frame)
 
@@ -231,6 +231,12 @@ class Connection(Link):
         receipt = frame.headers.get("receipt")
         if receipt is not None and self._is_open:
             self.publishing.receipt_when_kept(receipt, self.broker.durability.position)
+
+    def _answer_when_all_is_kept(self, frame: Frame) -> None:
+        """The same for what was done in slices: that of the first ones may be written already, and not synced."""
+        receipt = frame.headers.get("receipt")
+        if receipt is not None and self._is_open:
+            self.publishing.receipt_when_kept(receipt, self.broker.durability.position_of_all)
 
     # --- CONNECT
 
