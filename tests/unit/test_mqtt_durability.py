@@ -43,6 +43,19 @@ def test_a_session_and_its_messages_outlive_the_broker(first_level: str) -> None
     assert [one.payload for one in client.messages()] == [b"of QoS 0"]
 
 
+def test_that_a_topic_has_no_message_any_more_is_confirmed_when_it_is_kept_whoever_took_it_away() -> None:
+    broker = DiskBroker(mqtt_port=0)
+    one, two = connected(broker, "one"), connected(broker, "two")
+    one.publish("t", b"m", 1, retain=True)
+    broker.writes_at_once = False
+    one.publish("t", b"", 1, retain=True)
+    broker.write(sync=False)
+    two.publish("t", b"", 1, retain=True)
+    assert two.all() == [], "it is not synced"
+    broker.write()
+    assert len(two.all()) == 1
+
+
 def test_who_comes_back_to_a_session_writes_nothing() -> None:
     broker = DiskBroker(mqtt_port=0)
     client = connected(broker, "c")

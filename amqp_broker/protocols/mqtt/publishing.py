@@ -173,8 +173,8 @@ class Publishing:
                 reason = Reason.NO_MATCHING_SUBSCRIBERS
         if packet.retain:
             self._retain(packet, topic)
-            if outcome != REFUSED:
-                outcome = self._connection.broker.durability.position
+            if outcome != REFUSED:  # of all, for somebody else may just have taken away what is to go
+                outcome = self._connection.broker.durability.position_of_all
         return (Reason.QUOTA_EXCEEDED, TAKEN) if outcome == REFUSED else (reason, outcome)
 
     def _put(self, packet: Publish, topic: str) -> Outcome:
