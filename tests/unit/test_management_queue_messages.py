@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 
+from amqp_broker.management.api.messages import publish as publish_by_http
+from amqp_broker.management.http.call import Call
+from amqp_broker.management.http.messages import Request
+from tests.support.client import LOOPBACK
+from tests.support.disk_broker import DiskBroker
 from tests.support.managed import HttpClient, Managed, managing
 from tests.support.served import on_a_jumping_clock
+from tests.unit.in_trio import in_trio
 
 MESSAGES = "/api/x/queues/%2F/q/messages"
 
@@ -21,6 +31,33 @@ async def asking() -> AsyncIterator[tuple[Managed, HttpClient]]:
         client = await managed.administrator()
         async with client.stream:
             yield managed, client
+
+
+@in_trio
+async def test_what_is_published_is_answered_when_it_is_kept() -> None:
+    broker = DiskBroker()
+    broker.client().channel().declare("q", durable=True)
+    broker.writes_at_once = False
+    body = {"properties": {"delivery_mode": 2}, "routing_key": "q", "payload": "", "payload_encoding": "string"}
+    user = broker.users.get("guest")
+    assert user is not None
+    server: Any = SimpleNamespace(broker=broker)
+    request = Request.of("POST", "/api/exchanges/%2F/amq.default/publish", {})
+    names = {"vhost": "/", "exchange": "amq.default"}
+    call = Call(server, request, names, user, json.dumps(body).encode(), LOOPBACK)
+    answers = []
+
+    async def ask() -> None:
+        answers.append(await publish_by_http(call))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        broker.write(sync=False)
+        await trio.testing.wait_all_tasks_blocked()
+        assert answers == [], "it is not synced"
+        broker.write()
+    assert [answer.status for answer in answers] == [200]
 
 
 async def publish(client: HttpClient, payload: str, **properties: Any) -> None:

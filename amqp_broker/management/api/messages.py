@@ -32,6 +32,7 @@ from amqp_broker.management.http.messages import (
 from amqp_broker.management.http.router import Access, Endpoint
 from amqp_broker.management.http_channel import HttpChannel, HttpConnection
 from amqp_broker.management.slices import Slices
+from amqp_broker.server.changes import until_kept
 from amqp_broker.wire.content import Properties, decode_properties, encode_content_header
 from amqp_broker.wire.errors import WireError
 
@@ -51,7 +52,7 @@ SETTLEMENTS = {
 
 
 async def publish(call: Call) -> Answer:
-    """Publish a message, and say whether a queue has taken it."""
+    """Publish a message, and say whether a queue has taken it, as soon as it is kept."""
     host, name, body = call.virtual_host(), exchange_name(call), call.body()
     need(body, "properties", "routing_key", "payload", "payload_encoding", separator=",\n ")
     routing_key, payload = short(text(body, "routing_key")), _payload(body)
@@ -59,6 +60,7 @@ async def publish(call: Call) -> Answer:
     outcome = await call.change(_publishing(call, host, name, routing_key, header, payload))
     if outcome == REFUSED:
         raise bad_request("the queue has refused the message")
+    await until_kept(call.broker, call.broker.durability.position_of_duplicates if outcome == UNROUTED else outcome)
     return answer_json({"routed": outcome != UNROUTED})
 
 
