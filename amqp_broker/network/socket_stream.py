@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import cast
 
 import trio
@@ -279,12 +280,16 @@ async def receive_first(stream: trio.abc.ReceiveStream, max_bytes: int) -> bytes
 
 
 def keep_alive(connected: socket.socket | trio.socket.SocketType) -> None:
-    """Have the system find out whether the peer's host is still there: in two minutes, where it lets us say so."""
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEP_ALIVE.items():
-        option = getattr(socket, name, None)
-        if option is not None:
-            connected.setsockopt(socket.IPPROTO_TCP, option, value)
+    """Have the system find out whether the peer's host is still there: in two minutes, where it lets us say so.
+
+    macOS refuses it where the peer has gone already, which whoever reads or writes is told.
+    """
+    with suppress(OSError):
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEP_ALIVE.items():
+            option = getattr(socket, name, None)
+            if option is not None:
+                connected.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _gathered(parts: list[Part]) -> list[Part]:

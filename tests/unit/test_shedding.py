@@ -85,6 +85,7 @@ def test_a_client_that_wants_no_heartbeat_is_asked_by_tcp() -> None:
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             if hasattr(socket, "TCP_KEEPIDLE"):
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+        keep_alive(accepted)  # the system refuses it: whoever reads or writes is told why
 
 
 @on_a_jumping_clock
