@@ -153,9 +153,9 @@ class EtcdClient:
         connection: _Connection | None = None
         address = self.present
         reason = f"it does not answer within {self._timeout_s:g} s"
-        with trio.move_on_after(self._timeout_s):
+        with trio.move_on_after(self._timeout_s) as patience:
             try:
-                connection = await self._connected()
+                connection = await self._connected(patience)
                 return await self._answer_of(connection.begin(path, request))
             except EtcdUnavailable as error:
                 reason = str(error)
@@ -203,9 +203,9 @@ class EtcdClient:
         """
         connection: _Connection | None = None
         address, channel = self.present, None
-        with trio.move_on_after(self._timeout_s):
+        with trio.move_on_after(self._timeout_s) as patience:
             try:
-                connection = await self._connected()
+                connection = await self._connected(patience)
                 channel = connection.begin(path, request, answers_max)
             except EtcdUnavailable:
                 self._turn_to_next(connection)
@@ -218,17 +218,23 @@ class EtcdClient:
         finally:
             channel.close()
 
-    async def _connected(self) -> _Connection:
+    async def _connected(self, patience: trio.CancelScope) -> _Connection:
+        """The connection; whoever has it made is given all the time for that, however long others tried before.
+
+        In what is left of a caller's time no member may be able to answer, and each would be left for the next one.
+        """
         async with self._connecting:
             if self._connection is not None and self._connection.is_failed:
                 self._connection = None  # it ended while nobody waited for an answer: no call has turned to another yet
             if self._connection is None:
+                patience.deadline = trio.current_time() + self._timeout_s
                 try:
                     self._connection = await self._connect(self.present)
                 except EtcdRefused:
                     raise
-                except BaseException:  # also for want of time: those who wait for the same are not to turn as well
-                    self._present = (self._present + 1) % len(self._addresses)
+                except BaseException as error:  # for want of time too: those who wait for it are not to turn as well
+                    if not isinstance(error, trio.Cancelled) or trio.current_time() >= patience.deadline:
+                        self._present = (self._present + 1) % len(self._addresses)
                     raise
             return self._connection
 

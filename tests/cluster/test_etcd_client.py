@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from math import inf
 
 import pytest
 import trio
@@ -96,13 +97,13 @@ async def test_a_member_that_ends_while_nothing_is_asked_is_not_asked_for_ever(m
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("apart_s", [0, 0.001])
 @on_a_jumping_clock
 async def test_a_member_that_is_gone_is_left_once_however_many_calls_wait_for_it(
-    monkeypatch: pytest.MonkeyPatch,
+    apart_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def connect(address: Address) -> trio.abc.Stream:
-        if address.port == 1:
-            await trio.sleep_forever()
+        await trio.sleep(inf if address.port == 1 else 0.002)
         ours, theirs = trio.testing.memory_stream_pair()
         nursery.start_soon(answer, theirs)
         return ours
@@ -112,7 +113,8 @@ async def test_a_member_that_is_gone_is_left_once_however_many_calls_wait_for_it
         while data := await member.receive_some():
             await member.send_all(server.answer(bytes(data)))
 
-    async def call() -> None:
+    async def call(delay_s: float) -> None:
+        await trio.sleep(delay_s)
         answers.append(await client.call("/a/B", b"asked"))
 
     answers: list[bytes] = []
@@ -120,7 +122,7 @@ async def test_a_member_that_is_gone_is_left_once_however_many_calls_wait_for_it
     async with trio.open_nursery() as nursery:
         client = EtcdClient([Address("localhost", port) for port in (1, 2, 3)], 1.0, nursery)
         async with trio.open_nursery() as calls:
-            for _ in client.addresses:
-                calls.start_soon(call)
+            for number in range(3):
+                calls.start_soon(call, number * apart_s)
         nursery.cancel_scope.cancel()
     assert answers == [b"asked"] * 3
