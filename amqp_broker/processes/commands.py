@@ -181,8 +181,22 @@ class ProcessCommands:
         return {"result": result}
 
     async def _imported(self, step: Step, tell: Send) -> Answer:
+        """One step; who hangs up ends it while all is only checked, and leaves nothing half done behind that."""
+        is_heard = True
+
+        async def tell_who_is_there(answer: Answer) -> None:
+            nonlocal is_heard
+            try:
+                if is_heard:
+                    await tell(answer)
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+                is_heard = False
+                if step.stage is Stage.CHECK:
+                    raise
+
         arguments = {"definitions": step.document, "dry_run": step.stage is Stage.CHECK}
-        return await self._ask(step.shard, json.dumps({"command": IMPORT, "arguments": arguments}).encode(), tell)
+        request = json.dumps({"command": IMPORT, "arguments": arguments}).encode()
+        return await self._ask(step.shard, request, tell_who_is_there)
 
     async def _ask(self, number: int, line: bytes, pass_on: Send) -> Answer:
         """Have a process answer; returns its last line, the others are passed on."""

@@ -510,6 +510,24 @@ def test_who_waits_for_an_import_hears_that_it_goes_on(tmp_path: Path) -> None:
     assert answers == [{"progress": {}}, {"progress": {}}, {"result": {}}]  # it is checked, and had
 
 
+@pytest.mark.parametrize(("heard", "asked"), [(0, [1]), (2, [1, 0, 0, 1])])
+def test_an_import_that_has_begun_goes_on_when_its_client_hangs_up(
+    heard: int, asked: list[int], tmp_path: Path
+) -> None:
+    answers: list[dict[str, Any]] = [{"progress": {}}, {"result": {}}]
+    commands, sent = Asked(tmp_path, {0: answers, 1: answers}), list[object]()
+
+    async def send(answer: object) -> None:
+        if len(sent) == heard:
+            raise trio.BrokenResourceError
+        sent.append(answer)
+
+    request = {"command": "definitions.import", "arguments": {"definitions": {"queues": [{"vhost": "other"}]}}}
+    with pytest.raises(trio.BrokenResourceError):
+        trio.run(commands.answer, json.dumps(request).encode(), send)
+    assert commands.asked == asked
+
+
 def test_counts_are_added_and_a_process_that_fails_has_the_word(tmp_path: Path) -> None:
     counts = {"virtual_hosts": 2, "queues": 3, "exchanges": 14}
     status = {"version": "1", "counts": counts, "pid": 7}
