@@ -38,6 +38,13 @@ def initial_state(members: Mapping[str, MemberPlace], name: str, folder: Path) -
         if listed is None:
             continue
         found = next((member for member in listed if url in member.peer_urls), None)
+        begun = len([member for member in listed if member.client_urls])
+        if found is None and begun <= len(members) // 2:
+            # With one that is added they would be too few, and it is let in only where all that it names are known.
+            raise CannotBegin(
+                f"etcd has {begun} of the {len(members)} members that with_etcd names, too few to add others: end all "
+                "nodes, and restore a 'cluster backup' at each member (etcdctl snapshot restore)"
+            )
         if found is None:
             raise CannotBegin(f"the members of etcd do not know {name} at {url}: say '{add}' at one of them")
         if found.client_urls:

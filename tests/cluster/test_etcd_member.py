@@ -61,7 +61,11 @@ A, B, C = members_in(THREE).values()
     [
         (None, "new"),
         ([Member(1, "a", [A.client_url], [A.peer_url]), Member(3, "", [], [C.peer_url])], "existing"),
-        ([Member(1, "a", [A.client_url], [A.peer_url])], r"'etcdctl member add c --peer-urls=http://\[::1\]:4380'"),
+        (
+            [Member(1, "a", [A.client_url], [A.peer_url]), Member(2, "b", [B.client_url], [B.peer_url])],
+            r"'etcdctl member add c --peer-urls=http://\[::1\]:4380'",
+        ),
+        ([Member(1, "a", [A.client_url], [A.peer_url])], "1 of the 3 members .* too few to add others"),
         ([Member(-1, "c", [C.client_url], [C.peer_url])], "'etcdctl member remove f{16}' and then"),
     ],
 )
