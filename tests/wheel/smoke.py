@@ -34,7 +34,11 @@ def main() -> int:
                 bench = [*COMMAND, "bench", address, "--persistent", "--confirms", "100", "--seconds", "1", "--json"]
                 bench += ["--queue", "smoke"]
                 done = subprocess.run(bench, capture_output=True, text=True, timeout=60, check=True)
-        print(f"amqp-broker {version}, Python {sys.version.split()[0]}: {json.dumps(json.loads(done.stdout))}")
+            figures = json.loads(done.stdout)
+            if not figures["confirmed"] or figures["consumed"] < figures["confirmed"]:
+                print(f"amqp-broker {version}: not all that was confirmed came: {json.dumps(figures)}", file=sys.stderr)
+                return 1
+        print(f"amqp-broker {version}, Python {sys.version.split()[0]}: {json.dumps(figures)}")
     return 0
 
 
