@@ -7,10 +7,12 @@ is in sockets and queues at the first look is there at the second as well.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.brokers import RunningBroker, cpu_s, memory_bytes
+from benchmarks.counters import Counts, counting
 from benchmarks.crew import Crew
 
 Figures = dict[str, float]
@@ -44,12 +46,13 @@ class Timing:
 
 @dataclass(frozen=True)
 class Look:
-    """The counters at one moment."""
+    """The counters at one moment; in ``counts`` are those of the broker that this machine has."""
 
     at_s: float
     count: int
     broker_s: float
     generators_s: float
+    counts: Counts
 
 
 def measure(broker: RunningBroker, crew: Crew, counter: Any, timing: Timing, count_max: int = 0) -> Figures:
@@ -61,17 +64,8 @@ def measure(broker: RunningBroker, crew: Crew, counter: Any, timing: Timing, cou
     """
     _await_first(crew, counter)
     _wait(crew, counter, timing.warm_up_s, count_max // 4)
-    first = _look(broker, crew, counter)
-    _wait(crew, counter, timing.window_s, count_max)
-    last = _look(broker, crew, counter)
-    while last.count == first.count:
-        if last.at_s - first.at_s > STALLED_S:
-            raise RuntimeError(
-                f"no message went through for {last.at_s - first.at_s:.0f} s; before, {crew.board.published[0]:,} were "
-                f"published and {crew.board.done[0]:,} consumed"
-            )
-        _wait(crew, counter, timing.window_s, count_max)
-        last = _look(broker, crew, counter)
+    with counting(broker.pid) as read_counts:
+        first, last = _window(lambda: _look(broker, crew, counter, read_counts), crew, counter, timing, count_max)
     count = last.count - first.count
     figures = {
         RATE: count / (last.at_s - first.at_s),
@@ -79,6 +73,7 @@ def measure(broker: RunningBroker, crew: Crew, counter: Any, timing: Timing, cou
         GENERATOR: (last.generators_s - first.generators_s) / count * 1e6,
         MEMORY: memory_bytes(broker.pid) / 1e6,
     }
+    figures |= {name: took / count for name, begun in first.counts.items() if (took := last.counts[name] - begun) > 0}
     if crew.board.latencies_ns is not None and counter is crew.board.done:
         figures |= percentiles(crew.board.latencies_ns[first.count : last.count])
     return figures
@@ -94,9 +89,25 @@ def percentiles(latencies_ns: list[int]) -> Figures:
     }
 
 
-def _look(broker: RunningBroker, crew: Crew, counter: Any) -> Look:
+def _window(look: Callable[[], Look], crew: Crew, counter: Any, timing: Timing, count_max: int) -> tuple[Look, Look]:
+    """The looks at its begin and its end, which comes later where nothing went through."""
+    first = look()
+    _wait(crew, counter, timing.window_s, count_max)
+    last = look()
+    while last.count == first.count:
+        if last.at_s - first.at_s > STALLED_S:
+            raise RuntimeError(
+                f"no message went through for {last.at_s - first.at_s:.0f} s; before, {crew.board.published[0]:,} were "
+                f"published and {crew.board.done[0]:,} consumed"
+            )
+        _wait(crew, counter, timing.window_s, count_max)
+        last = look()
+    return first, last
+
+
+def _look(broker: RunningBroker, crew: Crew, counter: Any, read_counts: Callable[[], Counts]) -> Look:
     generators_s = sum(cpu_s(pid) for pid in crew.pids)
-    return Look(time.monotonic(), counter[0], cpu_s(broker.pid), generators_s)
+    return Look(time.monotonic(), counter[0], cpu_s(broker.pid), generators_s, read_counts())
 
 
 def _await_first(crew: Crew, counter: Any) -> None:

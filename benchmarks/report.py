@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.brokers import COMPILED, OURS, PEERS, RABBITMQ, RABBITMQ_4
 from benchmarks.comparing import Result
+from benchmarks.counters import CYCLES, INSTRUCTIONS, are_counted
 from benchmarks.footprint import KIBIBYTES, START
 from benchmarks.measuring import BUSY, CPU, GENERATOR, LATENESS, LONGEST, MEMORY, P50, P99, P999, RATE, TOOK
 from interop.brokers import REPOSITORY, Installation
@@ -21,6 +22,8 @@ UNITS = {
     RATE: "Messages a second",
     CPU: "The broker's processor time for a message, us",
     GENERATOR: "The load's own",
+    INSTRUCTIONS: "The broker's instructions for a message",
+    CYCLES: "The broker's cycles for a message",
     P50: "p50, us",
     P99: "p99, us",
     P999: "p99.9, us",
@@ -117,6 +120,7 @@ def circumstances() -> dict[str, str]:
         "ours": _said(["git", "-C", str(REPOSITORY), "rev-parse", "--short=12", "HEAD"]),
         "rabbitmq": _said(["dpkg-query", "-W", "-f", "${Version}", "rabbitmq-server"]),
         **_version_in(PEERS[RABBITMQ_4]()),
+        **({} if are_counted() else {INSTRUCTIONS: "are not counted here"}),
     }
 
 
