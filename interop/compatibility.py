@@ -19,7 +19,7 @@ INTRODUCTION = """\
 # Compatibility with RabbitMQ
 
 Made by `python -m interop.compatibility` from a run of `make interop`; not edited by hand. Every test behind a number
-was run against all brokers in that run: {brokers}.
+was run in that run against this broker and a RabbitMQ, those that both RabbitMQs can answer against both: {brokers}.
 """
 ASKED = {"3.10": "3.10.8", "4.0": "4.0.5"}
 
@@ -46,7 +46,7 @@ def page(results: dict[str, Any]) -> str:
     Args:
         results: what `pytest interop --results FILE` wrote.
     """
-    names = " and ".join(f"{kind} ({name})" for kind, name in sorted(results["brokers"].items()))
+    names = ", ".join(f"{kind} ({name})" for kind, name in sorted(results["brokers"].items()))
     lines = [INTRODUCTION.format(brokers=names), "## By feature", ""]
     lines += ["| feature | asked | the same | different on purpose | different |", "|---|---:|---:|---:|---:|"]
     totals = [0, 0, 0, 0]

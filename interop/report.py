@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from interop.brokers import RABBITMQ
+
 VERDICTS = ("same", "different on purpose", "different", "wrong on RabbitMQ", "not compared", "skipped")
 
 
@@ -28,16 +30,15 @@ class Asked:
 
     @property
     def verdict(self) -> str:
-        outcomes = set(self.outcomes.values())
-        if "skipped" in outcomes:
-            return "skipped"
+        """What it comes to; it may have been skipped on a RabbitMQ that does not have what it is about."""
         failed = {choice for choice, outcome in self.outcomes.items() if outcome == "failed"}
-        if any(choice.startswith("rabbitmq") for choice in failed):
+        if any(choice.startswith(RABBITMQ) for choice in failed):
             return "wrong on RabbitMQ"
         if failed:
             return "different"
-        if len(self.outcomes) < 2:
-            return "not compared"
+        passed = {choice for choice, outcome in self.outcomes.items() if outcome == "passed"}
+        if len({choice.startswith(RABBITMQ) for choice in passed}) < 2:
+            return "skipped" if "skipped" in self.outcomes.values() else "not compared"
         return "different on purpose" if self.differences else "same"
 
 
