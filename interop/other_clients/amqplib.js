@@ -33,7 +33,7 @@ async function main() {
       if (message === null) return console.log("cancelled");
       const { length } = message.content;
       console.log(length > 100 ? length : message.content.toString(), message.fields.redelivered,
-        JSON.stringify(message.properties.headers));
+        JSON.stringify(Object.fromEntries(Object.entries(message.properties.headers).sort()))); // RabbitMQ 4 sorts them
       if (!requeued) {
         requeued = true;
         return channel.nack(message);

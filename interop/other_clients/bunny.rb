@@ -20,8 +20,9 @@ puts "confirmed #{channel.wait_for_confirms}"
 channel.prefetch(1)
 done = Queue.new
 requeued = false
+# The headers sorted, as RabbitMQ 4 sends them; 3.10 sends them as they came.
 consumer = queue.subscribe(manual_ack: true) do |info, properties, body|
-  puts "#{body.size > 100 ? body.size : body} #{info.redelivered?} #{properties.headers}"
+  puts "#{body.size > 100 ? body.size : body} #{info.redelivered?} #{properties.headers&.sort.to_h}"
   if requeued
     channel.ack(info.delivery_tag)
     done << true if body.size > 100

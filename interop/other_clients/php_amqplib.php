@@ -27,7 +27,9 @@ echo "confirmed $confirmed\n";
 $got = 0;
 $channel->basic_qos(0, 1, false);
 $tag = $channel->basic_consume($name, "", false, false, true, false, function ($message) use (&$got) {
-    echo $message->getBody(), " ", json_encode($message->get("application_headers")->getNativeData()), "\n";
+    $headers = $message->get("application_headers")->getNativeData();
+    ksort($headers); // RabbitMQ 4 sorts them, 3.10 leaves them as they came
+    echo $message->getBody(), " ", json_encode($headers), "\n";
     ++$got == 2 ? $message->reject(false) : $message->ack();
 });
 while ($got < 3) {
