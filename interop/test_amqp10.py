@@ -393,6 +393,34 @@ def test_from_0_9_1_to_1_0(broker: BrokerUnderTest, connect: Connect, ch: Channe
     assert found[0x75] == b"body"
 
 
+def test_what_a_client_of_0_9_1_changes_of_a_message_that_it_publishes_anew(
+    broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest
+) -> None:
+    name, again = queue(ch, broker), queue(ch, broker, "again")
+    client = connect()
+    client.sender(f"/queues/{name}")
+    before = (
+        section(0x72, Map([(Symbol("x-a"), UByte(1)), (Symbol("x-gone"), 1), (Symbol("x-same"), "t")]))
+        + section(0x73, ["m", None, None, None, "r", "c"])
+        + section(0x74, Map([("n", UInt(1)), ("gone", 1), ("same", Int(5))]))
+    )
+    client.publish(message(b"body", before=before))
+    got = ch.get_one(name)
+    said = {**got.properties, "correlation_id": "d", "app_id": "app"}
+    headers = {key: value for key, value in said.pop("headers").items() if key not in ("gone", "x-gone")}
+    ch.confirm()
+    ch.publish("", again, got.body, **said, headers={**headers, "n": 2, "new": True, "x-a": "b", "x-new": 3})
+    ch.await_confirms(1)
+    client.receiver(f"/queues/{again}", credit=1)
+    found = sections_of(client.expect(TRANSFER).payload)
+    properties = found[0x73]
+    assert (properties[0], properties[4], properties[5], properties[10]) == ("m", "r", "d", "app")
+    assert dict(found[0x74].pairs) == {"n": 2, "same": 5, "new": True}
+    annotations = {str(key): value for key, value in found[0x72].pairs}
+    assert annotations == {"x-a": "b", "x-same": "t", "x-new": 3, "x-exchange": "", "x-routing-key": again}
+    assert found[0x75] == b"body"
+
+
 def test_deaths_are_told(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
     dead = queue(ch, broker, "dead")
     name = queue(ch, broker, "q", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead})
