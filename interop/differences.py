@@ -99,7 +99,7 @@ DIFFERENCES: dict[str, Difference] = {
         ),
         Difference(
             topic="cancel-sent-with-its-consume",
-            rabbitmq="basic.cancel that is sent without waiting for the consume-ok of its consumer crashes the "
+            rabbitmq="basic.cancel that is sent without waiting for the consume-ok of its consumer mostly crashes the "
             "channel's process: connection.close 541 `INTERNAL_ERROR`",
             ours="consume-ok, the messages that were there (as many as the prefetch allows), cancel-ok",
             why="A client may send without waiting; each method takes effect before the next.",

@@ -29,8 +29,11 @@ def test_consume_and_cancel(
         assert [delivery.body for delivery in ch.deliveries(got)] == [b"1", b"2", b"3"][:got]
         ch.expect(Basic.CancelOk)
         assert ch.depth(q) == (3 - got, 0)
-    else:
-        assert client.take(Connection.Close).reply_code == 541
+    else:  # the cancel and the queue's word of the consumer race for the channel's process: it ends, or all goes well
+        try:
+            ch.take(Basic.CancelOk)
+        except AssertionError:
+            assert client.take(Connection.Close).reply_code == 541
 
 
 def test_consume_and_close_the_channel(client: Client, ch: ChannelUnderTest, q: str) -> None:
