@@ -90,6 +90,13 @@ async def test_many_objects_are_not_looked_through(monkeypatch: pytest.MonkeyPat
     assert await circles_left(with_objects(MemoryBroker(), FEW_OBJECTS - 1, monkeypatch), 1) == 0
 
 
+@in_trio
+async def test_what_is_purged_is_not_looked_through_while_it_is_dropped() -> None:
+    broker = MemoryBroker()
+    broker.works.begin(iter([None, None]))
+    assert await circles_left(broker, 1) == 3
+
+
 def test_messages_queues_exchanges_and_connections_count() -> None:
     broker = MemoryBroker()
     before = garbage._objects(broker)
