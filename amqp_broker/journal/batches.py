@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from time import sleep
+from typing import Final
 
 from amqp_broker.journal.blocks import BLOCK_BYTES_MAX
 from amqp_broker.journal.checksums import Piece, data_of
@@ -15,6 +17,9 @@ from amqp_broker.journal.failures import JournalError
 from amqp_broker.journal.files import File
 from amqp_broker.journal.index import DEAD, SHARED, SINGLE
 from amqp_broker.journal.records import Record, Runs, Unwritten, encode_unwritten
+
+_ENCODED_AT_ONCE: Final = 1024
+"""Records, each of some microseconds."""
 
 
 class NewSegment:
@@ -120,11 +125,18 @@ class GatheredBatch:
         return None  # the owner dropped it in this very moment
 
     def encoded_records(self) -> list[tuple[Piece, ...]]:
-        """All records as they are written, none where there is nothing to write. The writing thread's work."""
-        return [
-            encode_unwritten(record, end - record[1], BLOCK_BYTES_MAX) if record is not None else ()
-            for end, record in enumerate(self.records, self.first_reference + 1)
-        ]
+        """All records as they are written, none where there is nothing to write. The writing thread's work.
+
+        Compiled code keeps the interpreter's lock until it waits for something, so the other threads get it in between.
+        """
+        encoded: list[tuple[Piece, ...]] = []
+        for low in range(0, len(self.records), _ENCODED_AT_ONCE):
+            encoded += [
+                encode_unwritten(record, end - record[1], BLOCK_BYTES_MAX) if record is not None else ()
+                for end, record in enumerate(self.records[low : low + _ENCODED_AT_ONCE], self.first_reference + low + 1)
+            ]
+            sleep(0)
+        return encoded
 
     @property
     def has_nothing_to_write(self) -> bool:
