@@ -1,11 +1,10 @@
 """A classic queue: messages that are ready, and messages that wait for their acknowledgement.
 
 Theory of operation. A published message goes straight to a consumer that is ready when nothing waits before it; else
-it is appended to the backlog. Expiry looks at the head only, as in RabbitMQ's classic queues, and one timer stands for
-the head's deadline.
+it is appended to the backlog.
 
-Holds no routing and no permissions. What every queue has is in ``base.py``, the ready messages are in ``backlog.py``;
-what a quorum queue does otherwise is in ``quorum.py``.
+Holds no routing and no permissions. What every queue has is in ``base.py``, the ready messages are in ``backlog.py``,
+how they die is in ``dead_lettering.py``; what a quorum queue does otherwise is in ``quorum.py``.
 """
 
 from __future__ import annotations
@@ -22,11 +21,9 @@ from amqp_broker.broker.queues.backlog import Backlog
 from amqp_broker.broker.queues.bands import Bands
 from amqp_broker.broker.queues.base import QueueBusy
 from amqp_broker.broker.queues.consumers import Consumer
-from amqp_broker.broker.queues.expiry import HeadTimer
-from amqp_broker.broker.queues.limits import Dropping, LengthLimits, has_limits
+from amqp_broker.broker.queues.dead_lettering import DeadLetteringQueue
 from amqp_broker.broker.queues.ready import FirstInFirstOut, ReadyMessages, Stretch
 from amqp_broker.broker.queues.ready_in_bands import ByPriority
-from amqp_broker.broker.queues.replayable import ReplayableQueue
 from amqp_broker.broker.queues.returning import Returning, ReturningInOrder
 from amqp_broker.broker.queues.traits import QueueTraits
 from amqp_broker.compilation import mypyc_attr
@@ -73,20 +70,10 @@ CLASSIC: Final = QueueTraits(
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class ClassicQueue(ReplayableQueue):
+class ClassicQueue(DeadLetteringQueue):
     """A queue declared without a type, or with ``x-queue-type`` classic; arguments as of ``Queue``."""
 
-    __slots__ = (
-        "_catches_up_first",
-        "_dropping",
-        "_dying_count",
-        "_head_timer",
-        "_held_values",
-        "_may_expire",
-        "_position",
-        "backlog",
-        "limits",
-    )
+    __slots__ = ("_catches_up_first", "_position")
 
     def __init__(
         self,
@@ -108,15 +95,8 @@ class ClassicQueue(ReplayableQueue):
             table=table,
             arguments=arguments,
         )
-        self.backlog = self.make_backlog()
-        self.limits: LengthLimits | None = None
-        self._dropping: Dropping | None = None
-        self._dying_count = 0
         self._position = 0
-        self._head_timer: HeadTimer | None = None
-        self._may_expire = False
         self._catches_up_first = False
-        self._held_values: HeldValues | None = None  # where it takes each value of a header once
         self._read_arguments()
         if arguments.replay_ms is not None:
             self.update_past()
@@ -132,15 +112,10 @@ class ClassicQueue(ReplayableQueue):
         return None if highest is None else Bands(highest)
 
     def make_backlog(self) -> Backlog:
-        """Make the store of ready messages, in the order in which they will be delivered."""
         host, bands = self.virtual_host, self.bands
         if bands is None:
             return Backlog(host.paging, host.durability, FirstInFirstOut)
         return Backlog(host.paging, host.durability, partial(ByPriority, bands))
-
-    def make_limits(self) -> LengthLimits:
-        """Make the length limits."""
-        return LengthLimits(self.arguments)
 
     @property
     def ready(self) -> ReadyMessages:
@@ -167,21 +142,14 @@ class ClassicQueue(ReplayableQueue):
     def stretches(self, skip: int, count: int) -> list[Stretch]:
         return self.backlog.messages.stretches(skip, count)
 
-    @property
-    def dying_count(self) -> int:
-        return self._dying_count
-
     # --- arguments
 
     def _read_arguments(self) -> None:
         """Remember of the arguments in force what is asked once a message."""
-        self.limits = self.make_limits() if has_limits(self.arguments) else None
-        if self.limits is None:
-            self._dropping = None
-        self._may_expire = self._may_expire or self.arguments.message_ttl_ms is not None
+        self.read_limits()
         self._catches_up_first = self.limits is not None or self.bands is not None
-        if self.arguments.takes_once != (self._held_values is not None):
-            self._held_values = self._values_there() if self.arguments.takes_once else None
+        if self.arguments.takes_once != (self.held_values is not None):
+            self.held_values = self._values_there() if self.arguments.takes_once else None
 
     def _values_there(self) -> HeldValues:
         """The values of what is ready; those of what is on the disk count when it is read."""
@@ -190,18 +158,18 @@ class ClassicQueue(ReplayableQueue):
         return HeldValues(self.backlog.messages.in_memory())
 
     def look_through(self) -> Iterator[None]:
-        values = self._held_values
+        values = self.held_values
         count = max(1, self.virtual_host.works.slice_messages // VALUE_EFFORT)
-        while values is not None and values is self._held_values and values.look_at_some(count):
+        while values is not None and values is self.held_values and values.look_at_some(count):
             yield
 
     @property
     def knows_each(self) -> bool:
-        return self._held_values is not None
+        return self.held_values is not None
 
     def show(self, messages: list[Message]) -> None:
-        if self._held_values is not None:
-            self._held_values.are_ready(messages)
+        if self.held_values is not None:
+            self.held_values.are_ready(messages)
 
     def arguments_changed(self, before: QueueArguments) -> None:
         """Others are in force than before. A message keeps the time to live that it came with.
@@ -215,21 +183,10 @@ class ClassicQueue(ReplayableQueue):
         self.limits_changed(before)
         self.changed()
 
-    def limits_changed(self, before: QueueArguments) -> None:
-        """Others may be in force than before: drop what is too much now, unless it was refused before and is now.
-
-        What was being dropped for those before goes on.
-        """
-        limits = self.limits
-        if limits is None:
-            return
-        if self._dropping is not None or not (limits.refuses and before.overflow != "drop-head"):
-            self._drop_overflow(limits)
-
     # --- messages in
 
     def publish(self, message: Message) -> bool:
-        values = self._held_values
+        values = self.held_values
         if values is not None and not values.take(message):
             self._drop_duplicate(message)
             return True
@@ -237,22 +194,22 @@ class ClassicQueue(ReplayableQueue):
         if self.is_changed and self._catches_up_first:
             # What could go before it came neither counts nor lets it go first.
             if limits is not None and limits.refuses:
-                self._drop_all(limits)
-            if self._dropping is None:
+                self.drop_all(limits)
+            if self.dropping is None:
                 self._deliver_ready(self.virtual_host.works.slice_messages)
         if limits is not None and limits.refuses and limits.would_overflow(backlog.count, backlog.bytes, message):
             if limits.sends_refused_on:
-                self._dead_letter([message], DeathReason.MAXLEN)
+                self.dead_letter([message], DeathReason.MAXLEN)
             else:
                 self.dropped([message], "refused")
             if values is not None:
                 values.release(message)
             return False
         self._position = message.position = self._position + 1
-        if self._may_expire and self.arguments.message_ttl_ms is not None:
-            self._limit_life(message, self.arguments.message_ttl_ms)
+        if self.may_expire and self.arguments.message_ttl_ms is not None:
+            self.limit_life(message, self.arguments.message_ttl_ms)
         elif message.expires_at_ms is not None:
-            self._may_expire = True
+            self.may_expire = True
         if not backlog.count:
             consumer = self.consumers.next_ready()
             if consumer is not None:
@@ -265,12 +222,12 @@ class ClassicQueue(ReplayableQueue):
         if message.reference:
             self.counts.disk_writes += 1
         has_dropped = False
-        if self._dropping is not None:
-            self._dropping.came(message)
+        if self.dropping is not None:
+            self.dropping.came(message)
         elif limits is not None:
             has_dropped = self.keep_to_limits()
-        if self._may_expire and (has_dropped or backlog.head() is message):
-            self._expire_head()
+        if self.may_expire and (has_dropped or backlog.head() is message):
+            self.expire_head()
         return True
 
     def _drop_duplicate(self, message: Message) -> None:
@@ -294,13 +251,13 @@ class ClassicQueue(ReplayableQueue):
 
     def restore(self, message: Message) -> None:
         self._position = message.position = self._position + 1
-        self._may_expire = self._may_expire or message.expires_at_ms is not None
-        if self._held_values is not None:
-            self._held_values.are_ready([message])
+        self.may_expire = self.may_expire or message.expires_at_ms is not None
+        if self.held_values is not None:
+            self.held_values.are_ready([message])
         self.backlog.append(self, message, self.virtual_host.paging.has_disk)
 
     def restore_paged(self, references: Sequence[int], size_bytes: int, band: int, *, may_expire: bool = False) -> None:
-        self._may_expire = self._may_expire or may_expire
+        self.may_expire = self.may_expire or may_expire
         self.backlog.extend_paged(self, references, size_bytes, band)
 
     def head_was_read(self, messages: list[Message]) -> None:
@@ -308,9 +265,9 @@ class ClassicQueue(ReplayableQueue):
         self.counts.disk_reads += len(messages)
         for message in messages:
             self._position = message.position = self._position + 1
-            self._may_expire = self._may_expire or message.expires_at_ms is not None
-        if self._held_values is not None:
-            self._held_values.are_ready(messages)
+            self.may_expire = self.may_expire or message.expires_at_ms is not None
+        if self.held_values is not None:
+            self.held_values.are_ready(messages)
         self.backlog.were_read(messages)
         if self.limits is not None:
             self.keep_to_limits()
@@ -327,8 +284,8 @@ class ClassicQueue(ReplayableQueue):
             for message in self.ready:
                 message.redelivered = self.was_handed_out(message)
                 self.virtual_host.durability.restore_returned(message)
-        if self._may_expire:
-            self._expire_head()
+        if self.may_expire:
+            self.expire_head()
         super().recovered()
 
     # --- messages out
@@ -343,11 +300,11 @@ class ClassicQueue(ReplayableQueue):
         return delivered
 
     def _deliver_ready(self, messages_max: int) -> int:
-        if self._dropping is not None and self.limits is not None:
-            self._drop_overflow(self.limits)
-            if self._is_dropping():  # compiled code takes the attribute to be what it was
+        if self.dropping is not None and self.limits is not None:
+            self.drop_overflow(self.limits)
+            if self.is_dropping():  # compiled code takes the attribute to be what it was
                 return messages_max
-        if self._may_expire and not self._expire_head():
+        if self.may_expire and not self.expire_head():
             return messages_max
         backlog = self.backlog
         for delivered in range(messages_max):
@@ -357,7 +314,7 @@ class ClassicQueue(ReplayableQueue):
             if consumer is None:
                 return delivered
             self._deliver(consumer, backlog.take(self))
-            if self._may_expire and not self._expire_head():
+            if self.may_expire and not self.expire_head():
                 return messages_max
         self.changed()
         return messages_max
@@ -366,7 +323,7 @@ class ClassicQueue(ReplayableQueue):
         self.check_get()
         self.restart_unused_timer()
         self.be_current()
-        if self._may_expire and not self._expire_head():
+        if self.may_expire and not self.expire_head():
             raise QueueBusy(self)
         if not self.backlog.count:
             return None
@@ -374,19 +331,19 @@ class ClassicQueue(ReplayableQueue):
             raise QueueBusy(self)
         message = self.backlog.take(self)
         self._handed_over(message, no_ack)
-        if self._may_expire:
-            self._expire_head()
+        if self.may_expire:
+            self.expire_head()
         return message
 
     def _deliver(self, consumer: Consumer, message: Message) -> None:
-        if message.reference or not consumer.no_ack or self._held_values is not None:
+        if message.reference or not consumer.no_ack or self.held_values is not None:
             self._handed_over(message, consumer.no_ack)
         header = self.header_to_deliver(message) if message.delivery_count else message.header
         consumer.deliveries.deliver(consumer, message, header)
 
     def _handed_over(self, message: Message, no_ack: bool) -> None:
-        if self._held_values is not None:
-            self._held_values.handed_over(message, no_ack)
+        if self.held_values is not None:
+            self.held_values.handed_over(message, no_ack)
         if no_ack:
             self.forget(message)
         else:
@@ -418,8 +375,8 @@ class ClassicQueue(ReplayableQueue):
         return ready.with_references({message.reference for message in messages}) if messages else []
 
     def take_out(self, found: Stretch, messages: list[Message]) -> None:
-        if self._held_values is not None:
-            self._held_values.release_all(messages)
+        if self.held_values is not None:
+            self.held_values.release_all(messages)
         if found.chunk is None:
             self.backlog.take_out(self, messages)
         elif messages:
@@ -432,8 +389,8 @@ class ClassicQueue(ReplayableQueue):
     def acknowledge(self, message: Message) -> None:
         self.unacknowledged_count -= 1
         self.unacknowledged_bytes -= len(message.body)
-        if self._held_values is not None:
-            self._held_values.release(message)
+        if self.held_values is not None:
+            self.held_values.release(message)
         if message.reference:
             self.virtual_host.durability.forget_message(message)
 
@@ -466,8 +423,8 @@ class ClassicQueue(ReplayableQueue):
         """Mark what comes back; returns what may be delivered again, in the order of the positions."""
         for message in messages:
             message.redelivered = True
-        if self._held_values is not None:
-            self._held_values.are_ready(messages)
+        if self.held_values is not None:
+            self.held_values.are_ready(messages)
         return sorted(messages, key=position_of)
 
     def put_back(self, messages: list[Message], body_bytes: int, *, is_in_order: bool) -> None:
@@ -496,127 +453,15 @@ class ClassicQueue(ReplayableQueue):
             self.backlog.append(self, message, self.virtual_host.paging.is_short)
         self.changed()
 
-    def forget(self, message: Message) -> None:
-        """The message is no longer the queue's business."""
-        if message.reference:
-            self.virtual_host.durability.forget_message(message)
-
     def forget_all(self, messages: list[Message]) -> None:
         """None of these is the queue's business any more."""
         self.virtual_host.durability.forget_messages(messages)
 
-    # --- death
-
-    def discard(self, messages: list[Message], reason: DeathReason) -> None:
-        """Messages die here; where there is a dead-letter exchange, they are forgotten when they are on their way."""
-        if self._held_values is not None:
-            self._held_values.release_all(messages)
-        if self.arguments.dead_letter_exchange is None:
-            if messages:
-                self.counts.died(reason, len(messages), has_exchange=False)
-                self.dropped(messages, reason)
-            if self.virtual_host.observers.present:
-                for message in messages:
-                    self.virtual_host.observers.died(self, message, reason, None)
-            self.virtual_host.durability.forget_messages(messages)
-        else:
-            self._dead_letter(messages, reason)
-
-    def _dead_letter(self, messages: list[Message], reason: DeathReason) -> None:
-        self._dying_count += len(messages)
-        if messages:
-            self.counts.died(reason, len(messages), has_exchange=True)
-        for message in messages:
-            self.virtual_host.dead_letters.append((self, message, reason))
-
-    def dead_letter_left(self, message: Message) -> None:
-        """A message that died here is on its way to the dead-letter exchange: only now it is forgotten."""
-        self.forget(message)
-        self._dying_count -= 1
-        assert self._dying_count >= 0, f"more messages of {self} were dead-lettered than died"
-        if not self._dying_count:
-            self.let_askers_go_on()
-
-    def keep_to_limits(self) -> bool:
-        """Drop from the head until the length limits hold; returns whether there is another head now."""
-        limits = self.limits
-        return limits is not None and not limits.refuses and self._drop_overflow(limits)
-
-    def _drop_overflow(self, limits: LengthLimits) -> bool:
-        """Drop what is too much at the head; where that is very much, the rest when others have had their turn.
-
-        Until then nothing is delivered, and what comes does not count.
-        """
-        backlog, dropping = self.backlog, self._dropping
-        later_count, later_bytes = (0, 0) if dropping is None else (dropping.later_count, dropping.later_bytes)
-        slice_messages = self.virtual_host.works.slice_messages
-        dropped: list[Message] = []
-        while limits.is_over(backlog.count - later_count, backlog.bytes - later_bytes):
-            if backlog.head() is None:  # it is being read
-                break
-            if len(dropped) == slice_messages:
-                self._dropping = dropping or Dropping()
-                self.changed()
-                break
-            dropped.append(backlog.take(self))
-        else:
-            self._dropping = None
-        self.discard(dropped, DeathReason.MAXLEN)
-        return bool(dropped)
-
-    def _is_dropping(self) -> bool:
-        return self._dropping is not None
-
-    def _drop_all(self, limits: LengthLimits) -> None:
-        """Finish dropping, in one go: it decides what becomes of the next message."""
-        while self._dropping is not None and self._drop_overflow(limits):
-            pass
-
-    def _limit_life(self, message: Message, ttl_ms: int) -> None:
-        deadline_ms = self.virtual_host.clock.monotonic_ms() + ttl_ms
-        if message.expires_at_ms is None or deadline_ms < message.expires_at_ms:
-            message.expires_at_ms = deadline_ms
-
-    def _expire_head(self) -> bool:
-        """Let the messages die whose time has come, as far as they stand at the head; wait for the next one's time.
-
-        Returns False when so many have died that others must have their turn before the rest.
-        """
-        now_ms = self.virtual_host.clock.monotonic_ms()
-        expired: list[Message] = []
-        slice_messages = self.virtual_host.works.slice_messages
-        backlog = self.backlog
-        head = backlog.head()
-        while head is not None and head.expires_at_ms is not None and head.expires_at_ms <= now_ms:
-            if len(expired) == slice_messages:
-                self.discard(expired, DeathReason.EXPIRED)
-                self.changed()
-                return False
-            expired.append(backlog.take(self))
-            head = backlog.head()
-        if expired:
-            self.discard(expired, DeathReason.EXPIRED)
-        if head is not None and head.expires_at_ms is not None:
-            if self._head_timer is None:
-                self._head_timer = HeadTimer(self.virtual_host.timers, self._head_is_due)
-            self._head_timer.wait_for(head.expires_at_ms)
-        return True
-
-    def _head_is_due(self) -> None:
-        if not self.is_deleted:
-            self._expire_head()
-
     # --- the end
 
     def empty(self) -> Iterator[None]:
-        if self._held_values is not None:
-            self._held_values.release_ready()
+        if self.held_values is not None:
+            self.held_values.release_ready()
         rest = self.backlog.empty(self.virtual_host.works.slice_messages)
         self.let_askers_go_on()
         return rest
-
-    def close(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.stop()
-            self._head_timer = None
-        super().close()
