@@ -173,7 +173,7 @@ class Connection(ConnectionContext):
                 if body.startswith(PLAIN_DISPOSITION):
                     delivery_id = accepted_delivery(body)
                     if delivery_id >= 0:
-                        session.accepted(delivery_id)
+                        session.dispositions.accepted(delivery_id)
                         return
                 elif body.startswith(PLAIN_TRANSFER):
                     whole = whole_transfer(body)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.counters import AMQP10, ChannelCounts
@@ -22,7 +22,7 @@ from amqp_broker.session.connection import ClientConnection
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
 
-SERIAL_MASK = 0xFFFF_FFFF  # serial numbers of 32 bits (RFC 1982)
+SERIAL_MASK: Final = 0xFFFF_FFFF  # serial numbers of 32 bits (RFC 1982)
 
 
 def behind(first: int, second: int) -> int:

@@ -1,28 +1,26 @@
-"""A session: its windows, its links, and what becomes of deliveries in both directions (AMQP 1.0, 2.5).
+"""A session: its windows, its links, and the settlement of what has come in (AMQP 1.0, 2.5).
 
-To those who look on it is a channel. Handles and channel numbers of ours are those that the client chose.
+To those who look on it is a channel. Handles and channel numbers of ours are those that the client chose. What becomes
+of the deliveries that go out is in ``dispositions.py``.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 from amqp_broker.access.judge import NotDecidedYet
-from amqp_broker.broker.counters import AMQP10
 from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.observer import Channel, Settlement
 from amqp_broker.broker.works import Unfinished
 from amqp_broker.protocols.amqp10.attaching import Attaching
-from amqp_broker.protocols.amqp10.compound import Map
-from amqp_broker.protocols.amqp10.context import ConnectionContext, SessionContext, behind
+from amqp_broker.protocols.amqp10.context import SERIAL_MASK, ConnectionContext, SessionContext, behind
+from amqp_broker.protocols.amqp10.dispositions import LOOKED_AT_AT_COST_OF_ONE, Dispositions, link_of
 from amqp_broker.protocols.amqp10.errors import (
     FRAMING_ERROR,
     HANDLE_IN_USE,
     INTERNAL_ERROR,
-    INVALID_FIELD,
     PRECONDITION_FAILED,
     UNATTACHED_HANDLE,
     WINDOW_VIOLATION,
@@ -32,21 +30,16 @@ from amqp_broker.protocols.amqp10.errors import (
 from amqp_broker.protocols.amqp10.frames import AMQP, FRAME_HEADER_BYTES, encode_frame
 from amqp_broker.protocols.amqp10.incoming import IncomingLink, UnconfirmedRun
 from amqp_broker.protocols.amqp10.inspection import channel_info
-from amqp_broker.protocols.amqp10.messages import annotated
 from amqp_broker.protocols.amqp10.outgoing import ConsumingLink, OutgoingLink
 from amqp_broker.protocols.amqp10.performatives import (
-    ACCEPTED,
     ACCEPTED_STATE,
     ATTACH,
     DETACH,
     DISPOSITION,
     FLOW,
-    MODIFIED,
     NAMES,
-    RECEIVED,
     RECEIVER,
     REJECTED,
-    RELEASED,
     SENDER,
     TRANSFER,
     Fields,
@@ -62,19 +55,12 @@ from amqp_broker.protocols.amqp10.performatives import (
 from amqp_broker.protocols.amqp10.typed import UInt
 from amqp_broker.session.confirms import Confirms
 from amqp_broker.session.delivery_timeout import DeliveryTimeout
-from amqp_broker.session.settling import Settling
-
-if TYPE_CHECKING:
-    from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 
 WINDOW_AT_FIRST: Final = 400  # transfers that the client may send before it hears more; RabbitMQ's
 WINDOW: Final = 4_000  # from the first flow on: with less, links with credit would wait for one flow after the other
 HANDLE_MAX: Final = 255
 FIRST_OUTGOING_ID: Final = 0xFFFF_FFFD  # RabbitMQ's: soon it wraps
 ATTACH_EFFORT: Final = 30  # about; see ``ClientConnection.has_cost``
-LOOKED_AT_AT_COST_OF_ONE: Final = 16  # deliveries, or links that are told of a window
-ID_MASK: Final = 0xFFFF_FFFF
-ANNOTATED_SLICE_BYTES: Final = 65_536  # of the content headers that one slice writes
 TRANSFER_BYTES_MAX: Final = 32  # of a transfer without its payload
 
 
@@ -101,6 +87,7 @@ class Session(SessionContext):
         self._waiting: deque[tuple[int, bytes]] = deque()
         # Flows that count those, by their links' handles and whether a drain ends with them.
         self._flows: dict[tuple[int, bool], tuple[int, int, int | None]] = {}
+        self.dispositions = Dispositions(self)
         self._confirms = Confirms(broker, broker.durability.is_kept, self._tell)
         self._number = 0  # of what is confirmed
         self._unconfirmed: deque[UnconfirmedRun] = deque()
@@ -139,7 +126,7 @@ class Session(SessionContext):
         if code == TRANSFER:
             self.transfer(fields.needed(0), -1, payload, 0, fields)
         elif code == DISPOSITION:
-            self._disposition(fields)
+            self.dispositions.handle(fields)
         elif code == FLOW:
             self._flow(fields)
         elif code == ATTACH:
@@ -167,7 +154,7 @@ class Session(SessionContext):
             ProtocolError, AmqpError, NotDecidedYet: as of ``handle``.
         """
         next_incoming_id = self._next_incoming_id
-        self._next_incoming_id = (next_incoming_id + 1) & ID_MASK
+        self._next_incoming_id = (next_incoming_id + 1) & SERIAL_MASK
         self._incoming_window -= 1
         if self._incoming_window < -self._excess_max:
             if not self._is_alarmed:
@@ -270,11 +257,11 @@ class Session(SessionContext):
         if not isinstance(outgoing, ConsumingLink) or not outgoing.unsettled_count:
             return iter(())
         self.connection.has_cost(len(self.unsettled) // LOOKED_AT_AT_COST_OF_ONE)
-        ids = [one for one, delivery in self.unsettled.items() if _link_of(delivery) is outgoing]
+        ids = [one for one, delivery in self.unsettled.items() if link_of(delivery) is outgoing]
         if not ids:
             return iter(())  # another work gives them back already
         is_log = self.unsettled[ids[0]].queue.is_log
-        return self._settle(Settlement.ABANDONED if is_log else Settlement.REQUEUED, ids)
+        return self.dispositions.settle(Settlement.ABANDONED if is_log else Settlement.REQUEUED, ids)
 
     def detach_link(self, handle: int, error: ProtocolError) -> None:
         slices = self._take_off(handle)
@@ -292,121 +279,7 @@ class Session(SessionContext):
         if not self._is_stopped:
             self.connection.fail_session(self.channel_number, error)
 
-    # --- settlement of what has gone out
-
-    def accepted(self, delivery_id: int) -> None:
-        """The client has done with a delivery: what most dispositions say (``accepted_delivery``)."""
-        if delivery_id in self.unsettled:
-            self._acknowledge((delivery_id,))
-
-    def _disposition(self, fields: Fields) -> None:
-        if fields.value(0) is not RECEIVER:
-            return  # of what the client has sent: it was settled when we said so
-        first = fields.needed(1)
-        last = fields.number(2)
-        last = first if last is None else last
-        is_settled = fields.flag(3)
-        state = fields.composite(4)
-        if state is not None and state.code == RECEIVED:
-            return
-        if state is None and not is_settled:
-            return
-        self.connection.has_cost(max(0, min(behind(last, first), len(self.unsettled))) // LOOKED_AT_AT_COST_OF_ONE)
-        ids = self._named(first, last)
-        settlement = _settlement_of(state)
-        if not is_settled:
-            known = fields.value(4)
-            self.send(disposition_performative(SENDER, first, last, known))
-        if not ids:
-            return
-        if settlement is Settlement.ACKNOWLEDGED and len(ids) <= self.connection.broker.works.slice_messages:
-            self._acknowledge(ids)
-            return
-        kept = [one for one in ids if self.unsettled[one].queue.is_log]
-        if kept:  # nothing comes back to a stream, or dies in one
-            self._acknowledge(kept)
-            ids = [one for one in ids if one in self.unsettled]
-        slices = self._settle(settlement, ids)
-        if state is not None and state.code == MODIFIED:
-            slices = chain(self._annotate(ids, state.flag(0), state.map(2)), slices)
-        self.connection.has_cost(len(ids))
-        work = self.connection.broker.works.begin(slices)
-        if not work.is_done:
-            raise Unfinished(work)
-
-    def _annotate(self, ids: list[int], has_failed: bool, annotations: Map) -> Iterator[None]:
-        """The client gives deliveries back with the outcome modified: what it says of them is kept where it can be, a
-        slice at a time, for it says it once of all of them and each gets it."""
-        if not has_failed and not annotations.pairs:
-            return
-        slice_bytes = 0
-        for one in ids:
-            delivery = self.unsettled.get(one)
-            if delivery is None or not delivery.queue.keeps_annotations:
-                continue
-            message = delivery.message
-            header = annotated(message.header, len(message.body), annotations, has_failed=has_failed)
-            delivery.queue.annotate(message, header)
-            slice_bytes += len(header)
-            if slice_bytes >= ANNOTATED_SLICE_BYTES:
-                slice_bytes = 0
-                yield
-
-    def _named(self, first: int, last: int) -> list[int]:
-        """The deliveries from one to another that wait for their settlement, the oldest first."""
-        unsettled = self.unsettled
-        count = behind(last, first) + 1
-        if count == 1:
-            return [first] if first in unsettled else []
-        if count <= len(unsettled):
-            return [(first + step) & ID_MASK for step in range(count) if (first + step) & ID_MASK in unsettled]
-        return [one for one in unsettled if 0 <= behind(one, first) < count]
-
-    def _acknowledge(self, ids: Sequence[int]) -> None:
-        """The client has done with these."""
-        unsettled, counts, observers = self.unsettled, self.counts, self.connection.broker.observers
-        for one in ids:
-            delivery = unsettled.pop(one)
-            queue, consumer = delivery.queue, delivery.consumer
-            if observers.present:
-                observers.settled(self, queue, [delivery.message], Settlement.ACKNOWLEDGED)
-            queue.counts.of(AMQP10).acknowledged += 1
-            queue.acknowledge(delivery.message)
-            link = _link_of(delivery)
-            if link is not None:
-                link.made_room(consumer, 1)
-        counts.acknowledged += len(ids)
-
-    def _settle(self, settlement: Settlement, ids: list[int]) -> Iterator[None]:
-        """Tell the queues what becomes of deliveries, a slice at a time."""
-        is_abandoned = settlement is Settlement.ABANDONED
-        settling = Settling(
-            settlement,
-            _made_room,
-            self._tell_settled,
-            has_consumers=not is_abandoned,
-            has_room=self.has_room and not is_abandoned,
-        )
-        slice_messages = self.connection.broker.works.slice_messages
-        for start in range(0, len(ids), slice_messages):
-            if start:
-                yield
-            some = ids[start : start + slice_messages]
-            settling.add([self.unsettled.pop(one) for one in some if one in self.unsettled])
-        settling.finish()
-
-    def _tell_settled(self, queue: Any, messages: Any, settlement: Settlement) -> None:
-        count = len(messages)
-        for counts in (self.counts, queue.counts.of(AMQP10)):
-            if settlement is Settlement.ACKNOWLEDGED:
-                counts.acknowledged += count
-            elif settlement is Settlement.REJECTED:
-                counts.rejected += count
-            elif settlement is Settlement.REQUEUED:
-                counts.requeued += count
-        observers = self.connection.broker.observers
-        if observers.present:
-            observers.settled(self, queue, messages, settlement)
+    # --- the longest time that what has gone out may stay unsettled
 
     def _may_come(self) -> bool:
         return not self._is_stopped and self._consumer_count > 0
@@ -441,7 +314,7 @@ class Session(SessionContext):
                 self._unconfirmed.popleft()
             left -= count
             links[run.link] = None
-            self.send(disposition_performative(RECEIVER, delivery_id, (delivery_id + count - 1) & ID_MASK, state))
+            self.send(disposition_performative(RECEIVER, delivery_id, (delivery_id + count - 1) & SERIAL_MASK, state))
         for link in links:
             if self.incoming.get(link.handle) is link:
                 link.grant()
@@ -457,7 +330,7 @@ class Session(SessionContext):
 
     def next_delivery_id(self) -> int:
         delivery_id = self._delivery_id
-        self._delivery_id = (delivery_id + 1) & ID_MASK
+        self._delivery_id = (delivery_id + 1) & SERIAL_MASK
         return delivery_id
 
     def send_transfer(self, handle: int, delivery_id: int, settled: bool, payload: bytes) -> None:
@@ -486,7 +359,7 @@ class Session(SessionContext):
 
     def _count_transfer(self) -> None:
         self.window -= 1
-        self._next_outgoing_id = (self._next_outgoing_id + 1) & ID_MASK
+        self._next_outgoing_id = (self._next_outgoing_id + 1) & SERIAL_MASK
         if self.window <= 0:
             self.update_room()
 
@@ -564,30 +437,4 @@ class Session(SessionContext):
         self._attaching.stop()
         if says:
             self.send(end_performative(error))
-        return self._settle(Settlement.ABANDONED, list(self.unsettled))
-
-
-def _link_of(delivery: Unacknowledged) -> ConsumingLink | None:
-    consumer = delivery.consumer
-    if consumer is None:
-        return None
-    link = consumer.deliveries
-    return link if isinstance(link, ConsumingLink) else None
-
-
-def _made_room(consumer: Any, count: int) -> None:
-    if consumer is not None and isinstance(consumer.deliveries, ConsumingLink):
-        consumer.deliveries.made_room(consumer, count)
-
-
-def _settlement_of(state: Fields | None) -> Settlement:
-    """What becomes of a delivery with an outcome; one that is settled without any is done with."""
-    if state is None or state.code == ACCEPTED:
-        return Settlement.ACKNOWLEDGED
-    if state.code == REJECTED:
-        return Settlement.REJECTED
-    if state.code == RELEASED:
-        return Settlement.REQUEUED
-    if state.code == MODIFIED:
-        return Settlement.REJECTED if state.flag(1) else Settlement.REQUEUED
-    raise ProtocolError(INVALID_FIELD, f"Unrecognised state: {state.code:#04x} in DISPOSITION")
+        return self.dispositions.settle(Settlement.ABANDONED, list(self.unsettled))
