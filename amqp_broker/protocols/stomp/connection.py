@@ -214,7 +214,7 @@ class Connection(Link):
         settled = self.subscribing.named(frame)
         work = self.broker.works.begin(self.subscribing.settle(settled))
         if not work.is_done:
-            work.when_done(partial(self._answer_when_all_is_kept, frame))
+            work.when_done(partial(self._answer_when_kept, frame, was_in_slices=True))
             raise Unfinished(work)
         self._answer_when_kept(frame)
 
@@ -226,17 +226,17 @@ class Connection(Link):
         elif receipt is not None and self._is_open:
             self.publishing.receipt_when_kept(receipt, REFUSED)
 
-    def _answer_when_kept(self, frame: Frame) -> None:
-        """Send the receipt that a frame asks for when the journal has kept what it has done."""
-        receipt = frame.headers.get("receipt")
-        if receipt is not None and self._is_open:
-            self.publishing.receipt_when_kept(receipt, self.broker.durability.position)
+    def _answer_when_kept(self, frame: Frame, *, was_in_slices: bool = False) -> None:
+        """Send the receipt that a frame asks for when the journal has kept what it has done.
 
-    def _answer_when_all_is_kept(self, frame: Frame) -> None:
-        """The same for what was done in slices: that of the first ones may be written already, and not synced."""
+        Args:
+            was_in_slices: what the first ones have done may be written already, and not synced.
+        """
         receipt = frame.headers.get("receipt")
         if receipt is not None and self._is_open:
-            self.publishing.receipt_when_kept(receipt, self.broker.durability.position_of_all)
+            durability = self.broker.durability
+            position = durability.position_of_all if was_in_slices else durability.position
+            self.publishing.receipt_when_kept(receipt, position)
 
     # --- CONNECT
 
