@@ -4,14 +4,15 @@ Nothing is consumed: an acknowledgement only lets more come, and what is dropped
 oldest on. Everything is kept in the journal, whatever its delivery mode; times to live and priorities mean nothing
 here. Each delivery says its offset in the header ``x-stream-offset``.
 
-The entries are in ``stream_log.py``, a consumer's way through them in ``stream_reader.py``, where it begins in
-``stream_start.py``. (RabbitMQ docs, "Streams and Super Streams"; rabbit_stream_queue.erl.)
+The entries are in ``stream_log.py``, what goes of them in ``stream_retention.py``, a consumer's way through them in
+``stream_reader.py``, where it begins in ``stream_start.py``. (RabbitMQ docs, "Streams and Super Streams";
+rabbit_stream_queue.erl.)
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.arguments import QUEUE_TYPE, QueueArguments
@@ -19,15 +20,15 @@ from amqp_broker.broker.message import Message
 from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer, Deliveries
-from amqp_broker.broker.queues.expiry import HeadTimer
 from amqp_broker.broker.queues.ready import Stretch
 from amqp_broker.broker.queues.returning import Returning
 from amqp_broker.broker.queues.stream_block import StreamBlock, block_address, counts_of
 from amqp_broker.broker.queues.stream_chunks import ChunkDeliveries, ChunkReader
 from amqp_broker.broker.queues.stream_groups import StreamGroup
 from amqp_broker.broker.queues.stream_headers import OffsetHeaders
-from amqp_broker.broker.queues.stream_log import StreamChunk, StreamLog
+from amqp_broker.broker.queues.stream_log import StreamLog
 from amqp_broker.broker.queues.stream_reader import EntryReader, StreamReader
+from amqp_broker.broker.queues.stream_retention import StreamRetention
 from amqp_broker.broker.queues.stream_start import (
     OFFSET_ARGUMENT,
     Place,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 
 SEGMENT_BYTES_MAX: Final = 3_000_000_000
 TURN_ENTRIES_MAX: Final = 32  # that one consumer gets before the next one's turn
-CHUNKS_FORGOTTEN_AT_ONCE: Final = 4
 
 STREAM: Final = QueueTraits(
     arguments=(
@@ -106,12 +106,11 @@ class StreamQueue(Queue):
     __slots__ = (
         "_batch_offset",
         "_block_address",
-        "_dropped",
         "_has_new",
         "_headers",
         "_log",
         "_readers",
-        "_retention_timer",
+        "_retention",
         "_turns",
         "groups",
         "offsets",
@@ -149,8 +148,7 @@ class StreamQueue(Queue):
         self.sequences = Tracks(self, virtual_host.durability, RecordKind.STREAM_SEQUENCE)
         self.offsets = Tracks(self, virtual_host.durability, RecordKind.STREAM_OFFSET)
         self.groups: dict[str, StreamGroup] = {}  # of consumers of which one alone is active, by their name
-        self._dropped: deque[StreamChunk] = deque()  # that the journal has still, the oldest first
-        self._retention_timer = HeadTimer(virtual_host.timers, self._drop_surplus)
+        self._retention = StreamRetention(self, self._log, self._pass_dropped)
 
     @classmethod
     def traits(cls) -> QueueTraits:
@@ -281,7 +279,7 @@ class StreamQueue(Queue):
 
     def recovered(self) -> None:
         self._batch_offset = max(self._log.first_offset, self._log.end_offset - 1)
-        self._drop_surplus()
+        self._retention.drop_surplus()
 
     # --- out
 
@@ -408,7 +406,7 @@ class StreamQueue(Queue):
             for reader in self._readers.values():
                 self._take_turn(reader)
             self.is_changed = False
-            self._drop_surplus()
+            self._retention.drop_surplus()
         delivered = 0
         while self._turns and delivered < messages_max:
             reader = self._turns.popleft()
@@ -454,53 +452,19 @@ class StreamQueue(Queue):
 
     def arguments_changed(self, before: QueueArguments) -> None:
         super().arguments_changed(before)
-        self._drop_surplus()
+        self._retention.drop_surplus()
 
-    def _drop_surplus(self) -> None:
-        """Drop what is too old or too much now, and look again when the next is too old."""
-        age_ms_max = self.arguments.age_ms_max
-        if age_ms_max is None and self.arguments.length_bytes_max is None:
-            return
-        clock = self.virtual_host.clock
-        wall_ms_min = None if age_ms_max is None else clock.wall_ms() - age_ms_max
-        taken = self._log.take_surplus(self.arguments.length_bytes_max, wall_ms_min)
-        if taken:
-            for reader in self._readers.values():
-                reader.pass_dropped()
-                self._take_turn(reader)
-            are_forgotten = len(self._dropped) > 0  # already, those before these
-            self._dropped.extend(taken)
-            if not are_forgotten:
-                self.virtual_host.works.begin(self._forget_dropped())
-        oldest_wall_ms = self._log.oldest_wall_ms
-        if age_ms_max is not None and oldest_wall_ms is not None:
-            due_in_ms = max(0, oldest_wall_ms + age_ms_max + 1 - clock.wall_ms())
-            self._retention_timer.wait_for(clock.monotonic_ms() + due_in_ms)
-
-    def _forget_dropped(self) -> Iterator[None]:
-        """Have the journal forget what was dropped, in the order of the offsets."""
-        dropped, durability = self._dropped, self.virtual_host.durability
-        while dropped:
-            some = [dropped.popleft() for _ in range(min(CHUNKS_FORGOTTEN_AT_ONCE, len(dropped)))]
-            # In the same batch of the journal as the entries' end: offsets never go back.
-            durability.keep_state(self, {"first_offset": some[-1].end_offset})
-            self._forget(some)
-            if dropped:
-                yield
-
-    def _forget(self, chunks: Sequence[StreamChunk]) -> None:
-        for chunk in chunks:
-            self.virtual_host.durability.forget_references(chunk.references)
+    def _pass_dropped(self) -> None:
+        """The oldest entries are gone: who was there reads on behind them."""
+        for reader in self._readers.values():
+            reader.pass_dropped()
+            self._take_turn(reader)
 
     def empty(self) -> Iterator[None]:
-        chunks = self._log.take_all()
-        for start in range(0, len(chunks), CHUNKS_FORGOTTEN_AT_ONCE):
-            if start:
-                yield
-            self._forget(chunks[start : start + CHUNKS_FORGOTTEN_AT_ONCE])
+        return self._retention.forget_all()
 
     def close(self) -> None:
-        self._retention_timer.stop()
+        self._retention.stop()
         for reader in self._readers.values():
             reader.stop()
         self._readers.clear()
