@@ -7,8 +7,6 @@ and says what its user may do. What there is, and what goes with something that 
 
 from __future__ import annotations
 
-import base64
-import secrets
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,6 +25,14 @@ from amqp_broker.broker.exchanges.exchange import DELAYED_TYPE, DELAYING_ARGUMEN
 from amqp_broker.broker.exchanges.registry import WHERE_RABBITMQ_HAS_IT, MakeMatcher
 from amqp_broker.broker.host import Pending
 from amqp_broker.broker.message import Message
+from amqp_broker.broker.names import (
+    PREDECLARED_EXCHANGES,
+    RESERVED_PREFIX,
+    check_not_default_exchange,
+    check_not_reserved,
+    generated_name,
+    without_line_breaks,
+)
 from amqp_broker.broker.observer import Kind
 from amqp_broker.broker.parameters import Parameters
 from amqp_broker.broker.persistence.definitions import forget_virtual_host, keep_binding, keep_exchange, keep_queue
@@ -45,18 +51,6 @@ if TYPE_CHECKING:
     from amqp_broker.broker.delayed.holder import Holder
     from amqp_broker.broker.queues.registry import QueueTypes
     from amqp_broker.broker.shared import Shared
-
-DEFAULT_EXCHANGE = ""
-RESERVED_PREFIX = "amq."
-PREDECLARED_EXCHANGES = {
-    DEFAULT_EXCHANGE: "direct",
-    "amq.direct": "direct",
-    "amq.fanout": "fanout",
-    "amq.topic": "topic",
-    "amq.headers": "headers",
-    "amq.match": "headers",
-    "amq.rabbitmq.trace": "topic",
-}
 
 
 class VirtualHost(Topology):
@@ -491,33 +485,3 @@ class VirtualHost(Topology):
         self.retained.clear()
         super().clear(by)
         forget_virtual_host(self.durability, self)
-
-
-def without_line_breaks(name: str) -> str:
-    """RabbitMQ drops line breaks from the names that clients send."""
-    return name.replace("\r", "").replace("\n", "") if "\n" in name or "\r" in name else name
-
-
-def check_not_default_exchange(name: str) -> None:
-    """Refuse what nobody may do to the default exchange.
-
-    Raises:
-        AmqpError: 403.
-    """
-    if name == DEFAULT_EXCHANGE:
-        raise access_refused("operation not permitted on the default exchange")
-
-
-def check_not_reserved(kind: str, name: str) -> None:
-    """Refuse to create what has one of the broker's own names.
-
-    Raises:
-        AmqpError: 403.
-    """
-    if name.startswith(RESERVED_PREFIX):
-        raise access_refused(f"{kind} name '{name}' contains reserved prefix 'amq.*'")
-
-
-def generated_name(prefix: str) -> str:
-    """A name that nobody has: the prefix, a hyphen and 128 random bits in base 64 for URLs."""
-    return f"{prefix}-{base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip('=')}"

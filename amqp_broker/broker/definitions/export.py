@@ -16,6 +16,7 @@ from amqp_broker.behaviour import BEHAVIOURS
 from amqp_broker.broker.inspection import Inspection, policy_info
 from amqp_broker.broker.json_values import json_ready_table
 from amqp_broker.broker.limit_values import limits_value
+from amqp_broker.broker.names import RESERVED_PREFIX
 from amqp_broker.broker.policies import POLICY
 from amqp_broker.broker.queues.base import Queue
 
@@ -41,7 +42,6 @@ SECTIONS: Final = (
     "bindings",
 )
 SECTIONS_OF_VIRTUAL_HOST: Final = ("parameters", "policies", "queues", "exchanges", "bindings")
-RESERVED_PREFIX: Final = "amq."
 
 
 def exported(broker: Broker, virtual_host: str | None = None) -> Definition:

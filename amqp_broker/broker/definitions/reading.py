@@ -23,13 +23,13 @@ from amqp_broker.broker.erlang_text import erlang_json
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.limit_values import LIMITS_COMPONENT, USER_LIMITS, VIRTUAL_HOST_LIMITS, checked_limits
+from amqp_broker.broker.names import PREDECLARED_EXCHANGES, RESERVED_PREFIX
 from amqp_broker.broker.parameter_administration import EVENTS, check_parameter_name
 from amqp_broker.broker.persistence.kinds import NOT_KEPT
 from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY
 from amqp_broker.broker.policy_checks import checked_policy
 from amqp_broker.broker.problems import AdministrationError, NotValid
 from amqp_broker.broker.user_administration import check_name, check_tags, password_bytes
-from amqp_broker.broker.virtual_host import PREDECLARED_EXCHANGES, RESERVED_PREFIX
 from amqp_broker.broker.virtual_host_properties import Metadata
 from amqp_broker.errors import AmqpError
 from amqp_broker.wire.table import Table, encode_table

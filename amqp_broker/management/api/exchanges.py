@@ -7,7 +7,8 @@ from typing import Any
 
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.inspection import exchange_info
-from amqp_broker.broker.virtual_host import PREDECLARED_EXCHANGES, VirtualHost
+from amqp_broker.broker.names import PREDECLARED_EXCHANGES
+from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.management.api.fields import boolean, query_flag, short, table, text
 from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.api.queues import hosts_of

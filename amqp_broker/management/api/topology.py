@@ -10,8 +10,9 @@ from collections import deque
 from typing import Any
 
 from amqp_broker.broker.exchanges.exchange import Exchange
+from amqp_broker.broker.names import PREDECLARED_EXCHANGES
 from amqp_broker.broker.queues.base import Queue
-from amqp_broker.broker.virtual_host import PREDECLARED_EXCHANGES, VirtualHost
+from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.management.api.queue_problems import rate_in, rate_out
 from amqp_broker.management.http.authentication import may_look_into
 from amqp_broker.management.http.call import Call

@@ -14,10 +14,10 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.message import Address, Message
+from amqp_broker.broker.names import generated_name
 from amqp_broker.broker.observer import Settlement
 from amqp_broker.broker.queues.consumers import Consumer, Deliveries, in_turn
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
-from amqp_broker.broker.virtual_host import generated_name
 from amqp_broker.broker.works import Unfinished, Work
 from amqp_broker.errors import NO_METHOD, not_allowed, not_implemented, precondition_failed
 from amqp_broker.session.delivery_timeout import DeliveryTimeout

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from amqp_broker.broker.virtual_host import check_not_default_exchange, without_line_breaks
+from amqp_broker.broker.names import check_not_default_exchange, without_line_breaks
 from amqp_broker.errors import not_found
 from amqp_broker.protocols.amqp091.consuming import REPLY_TO
 from amqp_broker.wire import methods

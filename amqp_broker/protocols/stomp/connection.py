@@ -13,10 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Peer
+from amqp_broker.broker.names import generated_name
 from amqp_broker.broker.observer import Channel
 from amqp_broker.broker.publishing import REFUSED
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
-from amqp_broker.broker.virtual_host import generated_name
 from amqp_broker.broker.works import Unfinished
 from amqp_broker.errors import AmqpError, ReplyCode
 from amqp_broker.explanations import wrong_client

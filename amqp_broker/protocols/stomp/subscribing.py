@@ -10,10 +10,10 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.descriptions import ChannelInfo
+from amqp_broker.broker.names import generated_name, without_line_breaks
 from amqp_broker.broker.observer import Settlement
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
-from amqp_broker.broker.virtual_host import generated_name, without_line_breaks
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.stomp.destinations import (
     NAME_BYTES_MAX,

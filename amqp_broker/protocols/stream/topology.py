@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope
+from amqp_broker.broker.names import RESERVED_PREFIX
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.stream import StreamQueue
-from amqp_broker.broker.virtual_host import RESERVED_PREFIX
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.stream import codes
 from amqp_broker.protocols.stream.errors import RequestRefused
