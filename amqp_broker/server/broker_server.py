@@ -226,45 +226,9 @@ class BrokerServer:
                 from amqp_broker.server.plugin_protocols import plugin_connections
 
                 self._plugin_protocols = plugin_connections(self.settings)
-            driver = self._driver
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                if self.settings.auth_backends != ("internal",):
-                    from amqp_broker.server.logins.authority import make_authority
-
-                    driver.authority = make_authority(self.broker, self.settings, nursery.start_soon)
-                nursery.start_soon(self._watch_plugins)
-                nursery.start_soon(run_timers, self.broker, driver.earlier_deadline)
-                nursery.start_soon(go_on_with_works, self.broker, driver.unfinished_work)
-                nursery.start_soon(self._turns.run)
-                nursery.start_soon(self.shovels.run, self.broker)
-                nursery.start_soon(self.federation.run, self.broker)
-                watched = (self.broker, self.settings, self.limits, self._flusher, is_store_low)
-                nursery.start_soon(watch_resources, *watched)
-                driver.password_checks = PasswordChecks(self.broker, nursery)
-                stall_timeout_ms = self.settings.output_stall_timeout_ms
-                nursery.start_soon(shed_stalled, lambda: tuple(self._connections), stall_timeout_ms)
-                if self.trace_folder is not None:
-                    driver.trace_lines = WakeUp()
-                    nursery.start_soon(write_traces, self.broker, self.trace_folder, driver.trace_lines)
-                if self.control_folder is not None:
-                    if ((self.plugin_folder or self.control_folder) / "enabled_plugins").exists():
-                        self.plugins.start()
-                    self.log_lines.attach()
-                    status, ending = partial(server_status, self), {"broker.end": self._end}
-                    operations = Operations(self.limits, self._reception, self.log_lines)
-                    control = Control(
-                        lambda: self.broker,
-                        status,
-                        ending,
-                        lambda: self.plugins,
-                        until_shared=lambda broker: self.until_shared(),
-                        operations=operations,
-                    )
-                    nursery.start_soon(serve_control, control, self.control_folder)
-                if self._journal is not None and self._flusher is not None:
-                    nursery.start_soon(self._flusher.run)
-                    nursery.start_soon(read_pages, self.broker, self._journal, driver.wanted_pages)
+                self._start_tasks(nursery, is_store_low)
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(self._reception.run, nursery)
                     task_status.started(self.endpoints)
@@ -280,6 +244,48 @@ class BrokerServer:
                 finish_what_is_held(self.broker)
                 self.broker.durability.note_handed_out()
                 self._journal.close()
+
+    def _start_tasks(self, nursery: trio.Nursery, is_store_low: Callable[[], bool]) -> None:
+        """Have all run that is done beside clients as long as they are served."""
+        driver = self._driver
+        if self.settings.auth_backends != ("internal",):
+            from amqp_broker.server.logins.authority import make_authority
+
+            driver.authority = make_authority(self.broker, self.settings, nursery.start_soon)
+        nursery.start_soon(self._watch_plugins)
+        nursery.start_soon(run_timers, self.broker, driver.earlier_deadline)
+        nursery.start_soon(go_on_with_works, self.broker, driver.unfinished_work)
+        nursery.start_soon(self._turns.run)
+        nursery.start_soon(self.shovels.run, self.broker)
+        nursery.start_soon(self.federation.run, self.broker)
+        watched = (self.broker, self.settings, self.limits, self._flusher, is_store_low)
+        nursery.start_soon(watch_resources, *watched)
+        driver.password_checks = PasswordChecks(self.broker, nursery)
+        stall_timeout_ms = self.settings.output_stall_timeout_ms
+        nursery.start_soon(shed_stalled, lambda: tuple(self._connections), stall_timeout_ms)
+        if self.trace_folder is not None:
+            driver.trace_lines = WakeUp()
+            nursery.start_soon(write_traces, self.broker, self.trace_folder, driver.trace_lines)
+        if self.control_folder is not None:
+            self._start_control(nursery, self.control_folder)
+        if self._journal is not None and self._flusher is not None:
+            nursery.start_soon(self._flusher.run)
+            nursery.start_soon(read_pages, self.broker, self._journal, driver.wanted_pages)
+
+    def _start_control(self, nursery: trio.Nursery, folder: Path) -> None:
+        """Let the command line reach the broker, with the plugins that it has chosen switched on."""
+        if ((self.plugin_folder or folder) / "enabled_plugins").exists():
+            self.plugins.start()
+        self.log_lines.attach()
+        control = Control(
+            lambda: self.broker,
+            partial(server_status, self),
+            {"broker.end": self._end},
+            lambda: self.plugins,
+            until_shared=lambda broker: self.until_shared(),
+            operations=Operations(self.limits, self._reception, self.log_lines),
+        )
+        nursery.start_soon(serve_control, control, folder)
 
     def shut_down(self) -> None:
         """Begin the end: no new clients, ``connection.close`` 320 to each that is here; then ``run`` returns."""
