@@ -58,46 +58,49 @@ def serve(given: Mapping[str, str | None]) -> None:
         refuse(ExitCode.WRONG_USE, str(error))
     _set_up_logs(settings.log_level, settings.log_format)
 
-    import trio
-
-    from amqp_broker.journal.failures import JournalError
     from amqp_broker.management.management import Management
-    from amqp_broker.network.listeners import CannotListen
-    from amqp_broker.network.tls import BadCertificate
     from amqp_broker.server.broker_server import BrokerServer
-    from amqp_broker.server.data_folder import CannotUseDataFolder, DataFolder
-    from amqp_broker.server.definition_files import CannotLoadDefinitions
     from amqp_broker.server.descriptors import take_all_descriptors
-    from amqp_broker.server.logins.failures import CannotAskBackend
-    from amqp_broker.server.service_manager import ServiceManager
 
     gc.freeze()  # what was loaded stays: looking through it would take a tenth of the start
     gc.enable()
     take_all_descriptors()
     sys.setswitchinterval(THREAD_TURN_S)
+    fail = partial(_fail, settings.log_format)
     if settings.cluster or settings.with_etcd:
         from amqp_broker.cli.serve_cluster import serve_cluster
 
-        serve_cluster(settings, partial(_fail, settings.log_format))
-        return
-    if settings.processes > 1:
+        serve_cluster(settings, fail)
+    elif settings.processes > 1:
         if sys.platform == "win32":
-            _fail(
-                settings.log_format,
-                ExitCode.WRONG_USE,
-                "several processes are not to be had on Windows: set processes to 1",
-            )
+            fail(ExitCode.WRONG_USE, "several processes are not to be had on Windows: set processes to 1")
         from amqp_broker.cli.serve_processes import serve_processes
 
-        serve_processes(settings, _explained, partial(_fail, settings.log_format))
-        return
-    server, data_folder = BrokerServer(settings), DataFolder(Path(settings.data_dir))
-    server.speak_http(Management(server).serve)
+        serve_processes(settings, _explained, fail)
+    else:
+        server = BrokerServer(settings)
+        server.speak_http(Management(server).serve)
+        _serve_alone(server)
+
+
+def _serve_alone(server: BrokerServer) -> None:
+    """Run a broker that is one process, and no node of a cluster."""
+    import trio
+
+    from amqp_broker.journal.failures import JournalError
+    from amqp_broker.network.listeners import CannotListen
+    from amqp_broker.network.tls import BadCertificate
+    from amqp_broker.server.data_folder import CannotUseDataFolder, DataFolder
+    from amqp_broker.server.definition_files import CannotLoadDefinitions
+    from amqp_broker.server.logins.failures import CannotAskBackend
+    from amqp_broker.server.service_manager import ServiceManager
+
+    settings = server.settings
     server.log_lines.attach()
-    announcements.starting(server.settings, server.memory)
+    announcements.starting(settings, server.memory)
     failure: Exception | None = None
     try:
-        trio.run(_serve, server, data_folder, ServiceManager(os.environ))
+        trio.run(_serve, server, DataFolder(Path(settings.data_dir)), ServiceManager(os.environ))
     except* (
         JournalError,
         CannotListen,
