@@ -154,6 +154,7 @@ def _read_peer(fields: Any) -> Peer:
         _text(fields["our_host"]),
         _number(fields["our_port"]),
         None if tls is None else Tls(_text(tls["version"]), _text(tls["cipher"])),
+        _text(fields.get("direct_name", "")),  # nodes of earlier releases do not say it
     )
 
 

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -436,9 +437,15 @@ class ClusterNode:
         server.accepting = lambda: self._reception.endpoints
         server.node_name, server.other_nodes = self._configuration.node_name, self._other_nodes
         server.limits = self._limits
+        server.serve_elsewhere = partial(self._serve_elsewhere, shard)
         if self._administration is not None:
             server.speak_http(self._administration(server, None))
         return server
+
+    def _serve_elsewhere(self, shard: int, virtual_host: str) -> Serve | None:
+        """Who brings a shard's own connections to a virtual host of another one; all the root has is its name."""
+        is_here = self._sharing is None or self._sharing.directory.is_in(virtual_host, shard)
+        return None if is_here else self._clients.serve
 
     async def _take_part(self) -> None:
         """Have each shard taken part in, until the end."""

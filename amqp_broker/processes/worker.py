@@ -108,6 +108,7 @@ class Worker:
         self._turns = Turns()
         self._reception = Reception(self.server.settings, self._turns, self._clients.serve, self._clients.count)
         self._clients.refuses_more = self._reception.refuses_more
+        self.server.serve_elsewhere = self._serve_elsewhere
         self._ending = trio.Event()
         self.is_root = number == ROOT
         self.was_left_open = False  # by the process before, which did not end as it should
@@ -197,6 +198,11 @@ class Worker:
             with trio.move_on_after(here.settings.shutdown_grace_ms / 1000):
                 await self._clients.until_carried()
             nursery.cancel_scope.cancel()
+
+    def _serve_elsewhere(self, virtual_host: str) -> Serve | None:
+        """Who brings the broker's own connections to a virtual host of another process: the root has its name alone."""
+        is_here = self.sharing.directory.is_in(virtual_host, self._number)
+        return None if is_here else self._clients.serve
 
     def _folder_of_events(self) -> Path | None:
         """The folder of the process that has the event exchange; None where that is this one."""

@@ -93,8 +93,9 @@ class BrokerServer:
         self.started_s = self.ending_since_s = time.monotonic()
         self._clock = clock or SystemClock()
         self._broker = broker
-        self.shovels = Shovels(self.serve_stream)
-        self.federation = Federation(self.serve_stream)
+        self.shovels = Shovels(self._serve_itself)
+        self.federation = Federation(self._serve_itself)
+        self.serve_elsewhere: Callable[[str], Serve | None] = _serve_nowhere_else  # what is in a virtual host
         if broker is not None:
             self._carry_for(broker)
         self._driver = driver or ServerDriver()
@@ -407,6 +408,11 @@ class BrokerServer:
             if not self._connections:
                 self._all_gone.set()
 
+    async def _serve_itself(self, stream: trio.abc.Stream, peer: Peer, virtual_host: str) -> None:
+        """Have the broker's own conversation about a virtual host: another server may have what is in it."""
+        serve = self.serve_elsewhere(virtual_host) or self.serve_stream
+        await serve(stream, peer, AMQP)
+
     def make_pump(self, stream: trio.abc.Stream, outbox: Outbox) -> Pump:
         """What joins a stream to its conversation; a broker in a test has its own."""
         return Pump(stream, self.settings.read_chunk_bytes, outbox, self._turns)
@@ -429,6 +435,10 @@ class BrokerServer:
 
 async def _shared_with_nobody() -> None:
     pass
+
+
+def _serve_nowhere_else(virtual_host: str) -> Serve | None:
+    return None
 
 
 async def _logged(task: Callable[[], Awaitable[None]]) -> None:

@@ -25,7 +25,7 @@ from amqp_broker.network.memory_stream import stream_pair
 LOCAL_TIMEOUT_S: Final = 5.0
 LOCAL_BYTES_MAX: Final = 1_048_576
 
-ServeStream = Callable[[trio.abc.Stream, Peer], Awaitable[None]]
+ServeStream = Callable[[trio.abc.Stream, Peer, str], Awaitable[None]]  # the last is the virtual host
 
 
 class Ends:
@@ -33,7 +33,7 @@ class Ends:
 
     Args:
         broker: this one, for its users.
-        serve_stream: has a conversation of this broker over a stream.
+        serve_stream: has a conversation of this broker over a stream, about a virtual host.
     """
 
     def __init__(self, broker: Broker, serve_stream: ServeStream) -> None:
@@ -59,7 +59,7 @@ class Ends:
         user = uri.user if uri.user is not None else self._administrator_of(virtual_host)
         ours, theirs = stream_pair(LOCAL_BYTES_MAX)
         peer = Peer.within(f"<direct.{secrets.token_hex(8)}>", user)
-        nursery.start_soon(self._serve_stream, theirs, peer)
+        nursery.start_soon(self._serve_stream, theirs, peer, virtual_host)
         local = replace(uri, user=None, virtual_host=virtual_host, heartbeat_s=0, timeout_s=LOCAL_TIMEOUT_S)
         return connected(local, name=name, stream=ours)
 

@@ -68,6 +68,12 @@ def test_two_processes_are_one_broker() -> None:
         assert count_and_publish(broker, "/") == 4
         broker.restart()
         assert [count_and_publish(broker, host) for host in ("/", "other")] == [5, 5]
+        destination = "--to", "amqp:///other", "--to-queue", "q", "--until", "queue-length"
+        broker.ctl("shovels", "add", "s", "--from-queue", "q", *destination)
+        for _ in range(60):  # it goes when it has carried all
+            if not json.loads(broker.ctl("shovels", "list", "--json")):
+                break
+        assert [count_and_publish(broker, host) for host in ("/", "other")] == [0, 12]
         end_process(broker._process)
         refused = run(data, "serve", "--port", "0")
         assert refused.returncode == 4

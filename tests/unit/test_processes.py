@@ -537,3 +537,25 @@ def test_counts_are_added_and_a_process_that_fails_has_the_word(tmp_path: Path) 
     failing = Asked(tmp_path, {0: [{"result": 2}], 1: [{"error": "no"}]})
     assert failing.run("connections.close-many", reason="r") == [{"error": "no"}]
     assert Asked(tmp_path, {0: [{"result": 2}], 1: [{"result": 3}]}).run("connections.close-many") == [{"result": 5}]
+
+
+def test_a_shovel_comes_to_a_virtual_host_of_which_this_process_has_the_name_alone() -> None:
+    shovel = {"src-uri": "amqp://", "src-queue": "q", "dest-uri": "amqp:///other", "dest-queue": "q"}
+
+    async def use() -> None:
+        root, owner = (BrokerServer(Settings(**QUIET), TrioClock()) for _ in range(2))
+        async with trio.open_nursery() as nursery:
+            for server in (root, owner):
+                server.broker.administration.add_virtual_host("other")
+                server.broker.administration.set_permission("guest", "other", ".*", ".*", ".*")
+                await nursery.start(server.serve)
+            root.serve_elsewhere = {"other": owner.serve_stream}.get
+            parameters = root.broker.administration.parameters
+            root.broker.handle(partial(parameters.set_parameter, "/", "shovel", "s", shovel))
+            with trio.fail_after(10):
+                while "q" not in owner.broker.virtual_hosts["other"].queues:  # noqa: ASYNC110  # nobody tells
+                    await trio.sleep(0.1)
+            assert not root.broker.virtual_hosts["other"].queues
+            nursery.cancel_scope.cancel()
+
+    trio.run(use, clock=trio.testing.MockClock(autojump_threshold=0.01))

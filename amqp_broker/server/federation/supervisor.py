@@ -102,7 +102,7 @@ class Federation:
     """The links of one server.
 
     Args:
-        serve_stream: has a conversation with this server's broker over a stream.
+        serve_stream: has a conversation of the broker with itself over a stream, about a virtual host.
     """
 
     def __init__(self, serve_stream: ServeStream) -> None:

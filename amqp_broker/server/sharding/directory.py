@@ -99,6 +99,11 @@ class Directory:
         place = self.places.get(virtual_host)
         return ROOT if place is None else place.shard
 
+    def is_in(self, virtual_host: str, shard: int) -> bool:
+        """Whether a virtual host is known to be in a shard."""
+        place = self.places.get(virtual_host)
+        return place is not None and place.shard == shard
+
     def followed_by(self, broker: Broker, shard_count: int, gone: Collection[Place] = ()) -> Directory:
         """What it is when the root's broker is as it is now: virtual hosts that are new are given a place.
 

@@ -57,7 +57,7 @@ class Shovels:
     """The shovels of one server.
 
     Args:
-        serve_stream: has a conversation with this server's broker over a stream.
+        serve_stream: has a conversation of the broker with itself over a stream, about a virtual host.
     """
 
     def __init__(self, serve_stream: ServeStream) -> None:
