@@ -110,6 +110,9 @@ async def test_what_is_of_a_virtual_host_is_its_owners_and_lists_are_of_all() ->
         assert (window["total"], names(window["items"])) == (3, ["a"])
         totals = (await client.ask("GET", "/api/overview")).json["object_totals"]
         assert (totals["queues"], totals["exchanges"]) == (3, 3 * 7)
+        delaying = {"type": "direct", "arguments": {"x-delayed-exchange": True}}
+        assert (await client.ask("PUT", "/api/exchanges/a/e", delaying)).status == 201
+        assert names((await client.ask("GET", "/api/x/delayed")).json) == ["a"]
 
 
 @on_a_jumping_clock
@@ -122,6 +125,9 @@ async def test_users_are_the_roots_and_so_are_virtual_hosts() -> None:
         assert other.broker.users.get("ada") is None, "the directory brings it there"
         assert (await client.ask("PUT", "/api/vhosts/a", {"tracing": True})).status == 204
         assert [server.broker.firehose.is_on("a") for server in shards.servers] == [True, True]
+        assert (await client.ask("POST", "/api/vhosts/a/deletion/protection")).status == 204
+        assert (await client.ask("DELETE", "/api/vhosts/a")).status == 412
+        assert (await client.ask("DELETE", "/api/vhosts/a/deletion/protection")).status == 204
         assert (await client.ask("DELETE", "/api/vhosts/a")).status == 204
         assert "a" not in root.broker.virtual_hosts
         assert "a" in other.broker.virtual_hosts, "the directory takes it away there"

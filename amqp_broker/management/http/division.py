@@ -47,6 +47,7 @@ OF_ROOT: Final = (  # although some of their paths name a virtual host
     "/api/permissions",
     "/api/topic-permissions",
     "/api/users",
+    "/api/vhosts/{vhost}/deletion/protection",
     "/api/vhosts/{vhost}/permissions",
     "/api/vhosts/{vhost}/topic-permissions",
     "/api/vhosts/{vhost}/start/{node}",
@@ -74,6 +75,7 @@ LISTS: Final = frozenset(
         "/api/traces",
         "/api/vhost-limits",
         "/api/vhosts",
+        "/api/x/delayed",
         "/api/x/drops",
     )
 )
