@@ -18,6 +18,7 @@ from typing import Any, Final
 import trio
 
 from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.problems import NotThere
 from amqp_broker.explanations import system_reason
 from amqp_broker.logs import log_event, log_internal_error
 from amqp_broker.processes.folder import folder_of
@@ -51,6 +52,7 @@ OF_ALL: Final = (  # added up
 IMPORT: Final = "definitions.import"
 EXPORT: Final = "definitions.export"
 OF_ONE: Final = ("events.", "limits.", "listeners.", "log.")  # what a process does to itself, and tells of itself
+OF_SOME: Final = ("connections.close",)  # of these, what is named need not be with each
 KNOWN_TO_ALL: Final = ("users", "virtual_hosts")  # counts that are not added
 
 Answer = dict[str, Any]
@@ -116,6 +118,7 @@ class ProcessCommands:
             self._end()
             return
         result: Any = None
+        missing: Answer | None = None
         for number in numbers:
 
             async def pass_on(answer: Answer, number: int = number) -> None:
@@ -124,10 +127,16 @@ class ProcessCommands:
                 await send(answer)
 
             last = await self._ask(number, line, pass_on)
+            if command in OF_SOME and last.get("kind") == NotThere.__name__:
+                missing = last
+                continue
             if "error" in last:
                 await send(last)
                 return
             result = _together(result, last["result"])
+        if result is None and missing is not None:
+            await send(missing)
+            return
         await send({"result": self._of_all(result) if command == "status" else result})
 
     def _processes_of(self, command: str, arguments: Mapping[str, Any]) -> list[int]:
@@ -221,7 +230,7 @@ class ProcessCommands:
                     if "result" in answer or "error" in answer:
                         return answer
                     await pass_on(answer)
-        return {"error": f"process {number} does not answer now", "kind": "NotThere"}
+        return {"error": f"process {number} does not answer now", "kind": "NotPossible"}
 
     def _of_all(self, status: Answer) -> Answer:
         """The status of the broker, of that of its root with the counts of all."""

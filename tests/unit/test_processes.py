@@ -539,6 +539,17 @@ def test_counts_are_added_and_a_process_that_fails_has_the_word(tmp_path: Path) 
     assert Asked(tmp_path, {0: [{"result": 2}], 1: [{"result": 3}]}).run("connections.close-many") == [{"result": 5}]
 
 
+def test_a_connection_is_closed_at_whichever_process_it_is(tmp_path: Path) -> None:
+    missing: list[dict[str, Any]] = [{"error": "there is no connection 'c'", "kind": "NotThere"}]
+    for answers, told in (
+        ({0: missing, 1: [{"result": 1}]}, {"result": 1}),
+        ({0: [{"result": 1}], 1: missing}, {"result": 1}),
+        ({0: missing, 1: missing}, missing[0]),
+        ({0: missing, 1: [{"error": "it is away"}]}, {"error": "it is away"}),
+    ):
+        assert Asked(tmp_path, answers).run("connections.close", name="c", reason="r") == [told]
+
+
 def test_a_shovel_comes_to_a_virtual_host_of_which_this_process_has_the_name_alone() -> None:
     shovel = {"src-uri": "amqp://", "src-queue": "q", "dest-uri": "amqp:///other", "dest-queue": "q"}
 
