@@ -15,10 +15,12 @@ from amqp_broker.access.passwords import SHA256
 from amqp_broker.broker.broker import Broker
 from amqp_broker.network.listeners import AMQP, MQTT, STOMP, STREAMS
 from amqp_broker.protocols.amqp10.frames import AMQP_HEADER
+from amqp_broker.protocols.stream.connection import BEAT
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.sharding import arrivals
 from amqp_broker.server.sharding.arrivals import Arrival, Continued, Entrance, Heard, settings_of_entrance
 from amqp_broker.settings import Settings
+from amqp_broker.wire.frames import HEARTBEAT_FRAME
 from tests.support.amqp10_client import Amqp10Client
 from tests.support.client import LOOPBACK, PROTOCOL_HEADER
 from tests.support.memory_broker import MemoryBroker
@@ -26,6 +28,7 @@ from tests.support.served import QUIET, TrioClock, on_a_jumping_clock
 from tests.support.stream_client import StreamClient
 
 HOST = "a"
+PAUSE_S = 0.6  # where a script says nothing: time for a heartbeat
 Script = Sequence[bytes]
 
 
@@ -75,12 +78,13 @@ def amqp10_script() -> Script:
     return client.written
 
 
-def amqp_script(password: str = "guest", host: str = HOST) -> Script:
+def amqp_script(password: str = "guest", host: str = HOST, heartbeat_s: int = 0) -> Script:
     return [
         PROTOCOL_HEADER,
         frame.marshal(commands.Connection.StartOk({"capabilities": {}}, "PLAIN", f"\0guest\0{password}", "en_US"), 0),
-        frame.marshal(commands.Connection.TuneOk(2047, 131072, 0), 0)
-        + frame.marshal(commands.Connection.Open(host), 0),
+        frame.marshal(commands.Connection.TuneOk(2047, 131072, heartbeat_s), 0),
+        *([b"", HEARTBEAT_FRAME] if heartbeat_s else []),
+        frame.marshal(commands.Connection.Open(host), 0),
         frame.marshal(commands.Channel.Open(), 1) + frame.marshal(commands.Queue.Declare(queue="q"), 1),
     ]
 
@@ -96,16 +100,23 @@ def stomp_script() -> Script:
     return [connect, b"SEND\ndestination:/queue/q\nreceipt:1\n\nhello\0"]
 
 
+def streams_script_with_heartbeats() -> Script:
+    script = streams_script()
+    return [*script[:3], script[3][:-4] + (1).to_bytes(4, "big"), b"", BEAT, *script[4:]]  # the fourth is Tune
+
+
 SCRIPTS = {
     "AMQP 0-9-1": (AMQP, amqp_script()),
     "AMQP 0-9-1 in one write": (AMQP, [b"".join(amqp_script())]),
     "AMQP 0-9-1 in bytes": (AMQP, [bytes((one,)) for data in amqp_script() for one in data]),
+    "AMQP 0-9-1 with heartbeats before it is let in": (AMQP, amqp_script(heartbeat_s=1)),
     "AMQP 1.0": (AMQP, amqp10_script()),
     "AMQP 1.0 in one write": (AMQP, [b"".join(amqp10_script())]),
     "MQTT": (MQTT, mqtt_script()),
     "MQTT, to a session that stays": (MQTT, mqtt_script(0xC0)),
     "STOMP": (STOMP, stomp_script()),
     "stream protocol": (STREAMS, streams_script()),
+    "stream protocol with heartbeats before it is let in": (STREAMS, streams_script_with_heartbeats()),
 }
 REFUSED = {
     "wrong password": (AMQP, amqp_script("wrong")),
@@ -139,6 +150,9 @@ async def heard_of(client: trio.abc.Stream, script: Script) -> bytes:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listen)
         for data in script:
+            if not data:
+                await trio.sleep(PAUSE_S)
+                continue
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 await client.send_all(data)
             await trio.testing.wait_all_tasks_blocked()

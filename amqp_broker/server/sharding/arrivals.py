@@ -32,6 +32,8 @@ READ_BYTES: Final = 4_096
 HEARD_BYTES_MAX: Final = 1_048_576  # of a client that is not let in yet; no login is as long
 FAREWELL_S: Final = 3.0
 AGAIN_MS: Final = 1_000  # between two attempts to agree with a directory
+AMQP_BEGINNING: Final = b"AMQP"  # of a header, which is no frame
+HEARTBEAT_BYTES: Final = 8  # of a frame that holds nothing, in each protocol that has frames
 _LENGTH: Final = struct.Struct(">I")
 _ENTERED: Final = "it is served elsewhere"
 
@@ -221,7 +223,8 @@ class _Asking:
 class Frames:
     """Counts the frames that a broker sends before a client is let in.
 
-    MQTT and STOMP have none: what is said first there is said to who was let in, or is refused.
+    MQTT and STOMP have none: what is said first there is said to who was let in, or is refused. Heartbeats, which may
+    begin before that, do not count: one broker may say some where the other says none.
 
     Args:
         protocol: the listener's.
@@ -244,8 +247,8 @@ class Frames:
             size = self._size()
             if size is None or len(self._data) < size:
                 return b""
+            self.count += size != HEARTBEAT_BYTES or self._data.startswith(AMQP_BEGINNING)
             del self._data[:size]
-            self.count += 1
         rest = bytes(self._data)
         self._data.clear()
         return rest
@@ -256,7 +259,7 @@ class Frames:
         if len(data) < 8:
             return None
         if self._protocol == AMQP:
-            if data[:4] == b"AMQP":  # a header, not a frame
+            if data.startswith(AMQP_BEGINNING):
                 self._is_amqp10 = True
                 return 8
             if not self._is_amqp10:
