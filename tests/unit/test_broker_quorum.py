@@ -216,6 +216,20 @@ def test_a_higher_one_waits_until_all_is_settled() -> None:
     assert tags(channel) == ["a"]
 
 
+def test_the_active_one_makes_way_while_its_client_does_not_read() -> None:
+    broker = MemoryBroker(behave_like="4.0", outbound_high_water_bytes=10_000)
+    slow, other = (Client(broker).open().channel() for _ in range(2))
+    fill(slow, 0, single_active_consumer=True)
+    slow.consume("q", "a")
+    for body in (bytes(20_000), b"x", b"y"):
+        other.publish("", "q", body)
+    other.consume("q", "b", {"x-priority": 1})
+    assert slow.client.connection.output.is_congested
+    slow.send(commands.Basic.Ack(1))
+    assert tags(other) == ["b", "b"]
+    assert tags(slow) == ["a"]
+
+
 def test_the_active_one_makes_way_also_when_it_was_full_and_the_higher_one_has_gone() -> None:
     channel = single("4.0")
     channel.qos(1)

@@ -89,6 +89,12 @@ class HighestActive(SingleActive):
             self._is_leaving = False
         super().remove(consumer)
 
+    def resume(self, consumer: Consumer) -> bool:
+        """The same; or the active one has settled all, and makes way, whether it has room or not."""
+        if super().resume(consumer):
+            return True
+        return self._is_leaving and consumer is self._active and not consumer.unacknowledged_count
+
     def first_ready(self) -> Consumer | None:
         if self._is_leaving:
             active = self.active
