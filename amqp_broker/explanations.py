@@ -1,6 +1,6 @@
 """Explanations of mistakes that the system and Python's libraries have found, in words for who made them.
 
-Holds the words only. Who tells them says of what, and the way out.
+Holds the words, and what has OpenSSL raise some where it would ask. Who tells them says of what, and the way out.
 """
 
 from __future__ import annotations
@@ -34,6 +34,19 @@ _MQTT_CONNECT = b"\x10"  # one to four bytes behind it are a length, then the pr
 def system_reason(error: OSError) -> str:
     """Why the system has refused something, without its number and without the name of the file."""
     return error.strerror or str(error) or type(error).__name__
+
+
+class HasPassword(OSError):
+    """A key that can be used only by somebody who knows its password."""
+
+
+def no_password() -> str:
+    """Refuses to say the password of a key, for which OpenSSL would ask on the terminal, and wait.
+
+    Raises:
+        HasPassword: the text says the way out.
+    """
+    raise HasPassword("the key has a password: take it off, nobody is here to type it")
 
 
 def json_mistake(error: ValueError | RecursionError) -> str:

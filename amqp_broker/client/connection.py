@@ -31,7 +31,7 @@ from amqp_broker.client.conversation import (
 )
 from amqp_broker.client.failures import BrokerUnreachable, RefusedByBroker, told_as_one
 from amqp_broker.client.uri import AmqpUri
-from amqp_broker.explanations import system_reason
+from amqp_broker.explanations import no_password, system_reason
 from amqp_broker.wire.methods import Channel, Connection, Method
 from amqp_broker.wire.table import Table
 
@@ -316,5 +316,5 @@ def _tls(uri: AmqpUri) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if uri.certificate:
-        context.load_cert_chain(uri.certificate, uri.key or None)
+        context.load_cert_chain(uri.certificate, uri.key or None, password=no_password)
     return context

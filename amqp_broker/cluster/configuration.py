@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from amqp_broker.cluster.etcd_member import MemberPlace, members_in
 from amqp_broker.cluster.members import Address
-from amqp_broker.explanations import system_reason
+from amqp_broker.explanations import no_password, system_reason
 from amqp_broker.settings import DESCRIPTIONS, SettingError, Settings
 
 ETCD_PORT: Final = 2379
@@ -132,7 +132,7 @@ def _tls(settings: Settings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=settings.etcd_ca or None)
         if settings.etcd_certificate:
-            context.load_cert_chain(settings.etcd_certificate, settings.etcd_key or None)
+            context.load_cert_chain(settings.etcd_certificate, settings.etcd_key or None, password=no_password)
     except (OSError, ssl.SSLError) as error:
         raise SettingError(
             f"the certificates for etcd (etcd_ca, etcd_certificate, etcd_key) cannot be used: {_reason(error)}"

@@ -14,6 +14,7 @@ from typing import Any
 import trio
 
 from amqp_broker.access.client import Tls
+from amqp_broker.explanations import HasPassword, no_password
 from amqp_broker.logs import log_event
 from amqp_broker.network.socket_stream import SocketStream, receive_first
 from amqp_broker.settings import Settings, TlsLogin
@@ -60,9 +61,9 @@ def _load(settings: Settings) -> ssl.SSLContext:
     names = ["tls_certificate", "tls_key"] if settings.tls_key else ["tls_certificate"]
     _check_readable(settings, *names)
     try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key or None, password=_no_password)
-    except _HasPassword as error:
-        raise _refusal(settings, names, "the key has a password: take it off, nobody is here to type it") from error
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key or None, password=no_password)
+    except HasPassword as error:
+        raise _refusal(settings, names, str(error)) from error
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         reason = _KEY_OF_ANOTHER if getattr(error, "reason", "") == "KEY_VALUES_MISMATCH" else _NOT_PEM
         raise _refusal(settings, names, reason) from error
@@ -82,14 +83,6 @@ _NOT_PEM = (
 )
 _KEY_OF_ANOTHER = "the key belongs to another certificate: name the key that it was issued for with tls_key"
 _NO_AUTHORITY = "there is no certificate of an authority in it, in PEM format: name a file that has one"
-
-
-class _HasPassword(Exception):
-    """The key can be used only by somebody who knows its password."""
-
-
-def _no_password() -> str:
-    raise _HasPassword
 
 
 def _check_readable(settings: Settings, *names: str) -> None:

@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
+from amqp_broker.client.connection import _tls as tls_of_client
+from amqp_broker.client.uri import parse_uri
+from amqp_broker.cluster.configuration import _tls as tls_for_etcd
+from amqp_broker.explanations import HasPassword
 from amqp_broker.network.tls import BadCertificate, TlsContext
-from amqp_broker.settings import Settings
+from amqp_broker.settings import SettingError, Settings
 
 AUTHORITY = trustme.CA()
 
@@ -22,6 +27,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     one.cert_chain_pems[0].write_to_path(str(path / "certificate.pem"))
     other.private_key_pem.write_to_path(str(path / "other-key.pem"))
     (path / "no.pem").write_text("nothing of the kind")
+    key = serialization.load_pem_private_key(one.private_key_pem.bytes(), None)
+    secret = serialization.BestAvailableEncryption(b"secret")
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    (path / "secret.pem").write_bytes(key.private_bytes(*form, secret))
     return path
 
 
@@ -36,6 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {"tls_certificate": "certificate.pem", "tls_key": "other-key.pem"},
             r"certificate.pem' \(tls_certificate\) and '\S*other-key.pem' \(tls_key\) .*belongs to another certificate",
         ),
+        ({"tls_certificate": "certificate.pem", "tls_key": "secret.pem"}, "the key has a password: take it off"),
         (
             {"tls_certificate": "both.pem", "tls_ca": "no.pem", "tls_client_certificate": "required"},
             r"no.pem' \(tls_ca\) .*no certificate of an authority",
@@ -49,3 +59,11 @@ def test_the_file_the_reason_and_the_way_out(given: dict[str, str], refusal: str
     text = str(refused.value)
     assert re.search(refusal, text)
     assert not re.search(r"_ssl|Errno|\[SSL|PEM lib", text)
+
+
+def test_nobody_is_asked_for_the_password_of_a_key_for_connections_to_others(folder: Path) -> None:
+    certificate, key = folder / "certificate.pem", folder / "secret.pem"
+    with pytest.raises(HasPassword, match="the key has a password: take it off"):
+        tls_of_client(parse_uri(f"amqps://localhost?certfile={certificate}&keyfile={key}"))
+    with pytest.raises(SettingError, match="the key has a password: take it off"):
+        tls_for_etcd(Settings(etcd_certificate=str(certificate), etcd_key=str(key)))
