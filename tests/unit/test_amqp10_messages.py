@@ -53,6 +53,9 @@ BEHIND: dict[str, Callable[[int], bytes]] = {
     "plain": lambda n: b"",
     "properties": lambda n: section(0x74, Map([("a", "b"), ("n", 1)])),
     "usual properties that differ": lambda n: section(0x74, Map([("n", UInt(n)), ("a", "b" * n)])),
+    "usual properties that are as long": lambda n: section(
+        0x74, Map([("n", UInt(2**31 + n)), ("l", ULong(2**60 << min(n, 3))), ("t", "é" if n == 4 else f"t{n}")])
+    ),
     "two kinds of properties": lambda n: section(0x74, Map([("kind", n % 2)])),
     "properties that differ": lambda n: section(
         0x74, Map([("x-opt-a", n // 2), (SECTIONS_HEADER, "made up"), ("a", "b" * n)])
@@ -104,6 +107,20 @@ def test_own_fields_that_are_only_as_long_as_those_before(message_id: bytes, tim
     for number in range(4):
         reader.read(_with_fields(b"\xa1\x02m%d" % number, number), 0)
     for whole in (_with_fields(message_id, time_ms), _with_fields(b"\xa1\x02m4", 4)):
+        try:
+            header = content_of(split_sections(whole)).header_for(BODY)
+        except Malformed:
+            with pytest.raises(Malformed):
+                reader.read(whole, 0)
+        else:
+            assert reader.read(whole, 0)[1] == header
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", b"\xc3\xa9"], ids=["no UTF-8", "UTF-8"])
+def test_application_properties_that_are_only_as_long_as_those_before(text: bytes) -> None:
+    reader = Reader(Translations())
+    for value in (b"t1", b"t2", b"t3", b"t4", text, b"t5"):
+        whole = message(BODY, before=b"\0\x53\x74\xc1\x08\x02\xa1\x01a\xa1\x02" + value)
         try:
             header = content_of(split_sections(whole)).header_for(BODY)
         except Malformed:

@@ -3,11 +3,13 @@
 Messages of a publisher have the same application properties, and each has other values in them, so that what becomes of
 them is worked out for each message. Most values stand in a table as they stand here, behind another type code. What is
 written is what comes of reading the section and writing a table of it (``contents.py``), at a fraction of the cost.
+Where a message's values are as long as those of the one before it, too, they stand at the same places, and nothing is
+looked for (``Values``).
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 from amqp_broker.protocols.amqp10.decoding import decode
 from amqp_broker.protocols.amqp10.values import to_field
@@ -48,6 +50,9 @@ _FIELDS: Final[dict[int, tuple[bytes, int]]] = {
 _UNSIGNED: Final = (0x54, 0x55, 0x80)  # of these, those whose first bit is not set
 _SCALARS_FROM: Final = 0x50
 _SCALARS_TO: Final = 0xB3
+_VARIABLE_FROM: Final = 0xA0  # the values of variable width
+
+Place: TypeAlias = tuple[int, int, int, int]  # a value's constructor, where it begins and ends, and where in the table
 
 
 def headers_of(section: bytes) -> bytes | None:
@@ -64,12 +69,68 @@ def headers_of(section: bytes) -> bytes | None:
         Malformed: a value is none.
     """
     try:
-        return _headers_of(section)
+        return _headers_of(section, None)
     except (IndexError, UnicodeDecodeError):
         return None
 
 
-def _headers_of(section: bytes) -> bytes | None:
+class Values:
+    """The values of application properties, in whose place others can be put that are as long.
+
+    Args:
+        headers: what the section is among the headers.
+        places: where the values stand.
+    """
+
+    __slots__ = ("_behind", "_steps", "places")
+
+    def __init__(self, headers: bytes, places: list[Place]) -> None:
+        self.places = places
+        # What stands in the headers before each, where it begins and ends, whether it is text, and has no sign.
+        self._steps: list[tuple[bytes, int, int, bool, bool]] = []
+        offset = 0
+        for code, start, end, in_headers in places:
+            is_text = code >= _VARIABLE_FROM and code & 1 == 1
+            self._steps.append((headers[offset:in_headers], start, end, is_text, code in _UNSIGNED))
+            offset = in_headers + end - start
+        self._behind = headers[offset:]
+
+    def headers_of(self, section: bytes) -> bytes | None:
+        """The headers of another section that differs in nothing but these values; None where one is none."""
+        parts: list[bytes] = []
+        for before, start, end, is_text, is_unsigned in self._steps:
+            value = section[start:end]
+            if is_text:
+                if not (value.isascii() or is_utf8(value)):
+                    return None
+            elif is_unsigned and value[0] & _SIGN:
+                return None
+            parts += (before, value)
+        parts.append(self._behind)
+        return b"".join(parts)
+
+
+def values_of(section: bytes) -> Values | None:
+    """The values of a section; None where ``headers_of`` says None."""
+    places: list[Place] = []
+    try:
+        headers = _headers_of(section, places)
+    except (IndexError, UnicodeDecodeError):
+        return None
+    return None if headers is None else Values(headers, places)
+
+
+def is_utf8(text: bytes) -> bool:
+    """Whether these bytes are text."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _headers_of(section: bytes, places: list[Place] | None) -> bytes | None:
+    """The same, if all of it is there; where values stand that are the same bytes in the table is noted, if wanted."""
     if not section:
         return b""
     offset, count = _beginning(section)
@@ -77,6 +138,7 @@ def _headers_of(section: bytes) -> bytes | None:
         return None
     end = len(section)
     parts: list[bytes] = []
+    parts_bytes = 0
     names: set[bytes] = set()
     while offset < end:
         if section[offset] != _SHORT_TEXT:
@@ -95,16 +157,21 @@ def _headers_of(section: bytes) -> bytes | None:
                 return None
             value, offset = decode(section, offset, depth=2)
             parts.append(encode_table({name[1:].decode(): to_field(value)})[4:])
+            parts_bytes += len(parts[-1])
             continue
         before, width = field
+        value_start = start
         offset = start + width
-        if code >= 0xA0:
-            start_of_text = offset
+        if code >= _VARIABLE_FROM:
+            value_start = offset
             offset += int.from_bytes(section[start:offset], "big")
-            text = section[start_of_text:offset]
+            text = section[value_start:offset]
             if code & 1 and not text.isascii():
                 text.decode()
         parts += (name, before, section[start:offset])
+        parts_bytes += len(name) + len(before) + offset - start
+        if places is not None and value_start < offset:
+            places.append((code, value_start, offset, parts_bytes - (offset - value_start)))
     return b"".join(parts) if offset == end and len(names) * 2 == count else None
 
 

@@ -68,7 +68,7 @@ class Content:
     """The content header that a published message gets, and what else is read from its sections.
 
     Args:
-        header: the content header, of an empty body.
+        header: the content header, of an empty body where nothing else is said.
         digest: what the broker needs of it, perhaps without its headers.
         to: the address that the message names.
         subject: that it names.
@@ -78,11 +78,11 @@ class Content:
     __slots__ = (
         "_before_size",
         "_behind_size",
+        "alike",
         "digest",
         "header",
         "headers",
         "own",
-        "pieces",
         "reserved",
         "subject",
         "to",
@@ -93,7 +93,7 @@ class Content:
     ) -> None:
         self.header = header
         # Where others are known that are like it: what they have in common, the headers, encoded, and its own.
-        self.pieces: Pieces | None = None
+        self.alike: Alike | None = None
         self.headers = b""
         self.own: Own | None = None
         self._before_size = header[:SIZE_OFFSET]
@@ -127,7 +127,7 @@ class Alike:
         read = _Read(found)
         self._read = read
         fields = read.fields
-        self._pieces = Pieces(fields, SECTIONS_ENTRY, found.annotations)
+        self.pieces = Pieces(fields, SECTIONS_ENTRY, found.annotations)
         self._same = same_in_all(fields)
         fields.headers = read.headers(b"")
         self._digest = replace(digest_of_properties(fields), headers=None)
@@ -143,16 +143,35 @@ class Alike:
             found: its sections.
             own: what it has of its own; None where that is nothing.
         """
-        properties, read = found.application_properties, self._read
+        properties = found.application_properties
         if properties == self._properties:
             headers, digest = self._of_properties
         else:
             headers, digest = self._become(properties)
             if len(headers) <= REMEMBERED_HEADER_BYTES_MAX:  # the next message may have the same
                 self._properties, self._of_properties = properties, (headers, digest)
-        header = self._pieces.header(found.properties, own or self._same, headers, properties, 0)
+        return self._content(found.properties, own or self._same, headers, properties, digest, 0)
+
+    def content_with(self, section: bytes, own: Own, said: bytes, properties: bytes, body_bytes: int) -> Content:
+        """What such a message becomes whose application properties have become headers already.
+
+        Args:
+            section: its properties section.
+            own: what it has of its own.
+            said: what ``headers_of`` makes of the application properties.
+            properties: they.
+            body_bytes: of its body; the header is that of it.
+        """
+        headers = self._before + said + self._behind
+        return self._content(section, own, headers, properties, self._digest, body_bytes)
+
+    def _content(
+        self, section: bytes, own: Own, headers: bytes, properties: bytes, digest: Digest, body_bytes: int
+    ) -> Content:
+        read = self._read
+        header = self.pieces.header(section, own, headers, properties, body_bytes)
         content = Content(header, digest, read.to, read.subject, read.reserved)
-        content.pieces, content.headers, content.own = self._pieces, headers, own
+        content.alike, content.headers, content.own = self, headers, own
         return content
 
     def _become(self, properties: bytes) -> tuple[bytes, Digest]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from amqp_broker.protocols.amqp10.application_properties import headers_of
+from amqp_broker.protocols.amqp10.application_properties import headers_of, is_utf8
 from amqp_broker.protocols.amqp10.compound import WIDTHS
 from amqp_broker.protocols.amqp10.decoding import Malformed, skip
 from amqp_broker.wire.content import (
@@ -86,6 +86,8 @@ class Own:
             data: holds its properties section.
             start: where that begins.
         """
+        if not self.fields:
+            return self
         message_id = correlation_id = timestamp = b""
         for place, code, first, end in self.fields:
             try:
@@ -315,19 +317,11 @@ class Cut:
         for place, code, first, end, start, behind in self._twice:
             if code == _SHORT_TEXT:
                 text = header[first:end]
-                if header[start:behind] != text or not (text.isascii() or _is_utf8(text[1:])):
+                if header[start:behind] != text or not (text.isascii() or is_utf8(text[1:])):
                     return False
             elif header[start:behind] != _own_field(header, place, code, first, end):
                 return False
         return True
-
-
-def _is_utf8(text: bytes) -> bool:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def cut_header(header: bytes, kept_entry: bytes) -> Cut | None:

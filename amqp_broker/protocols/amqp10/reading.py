@@ -1,22 +1,74 @@
 """The messages that a link's client publishes, read.
 
-Most are as the last one was but for their bodies, or for what each has of its own as well (``likeness.py``): those are
-not looked into. What any message becomes is in ``contents.py``.
+Most are as the last one was but for their bodies, or for what each has of its own as well (``likeness.py``), or the
+values of its application properties: those are not looked into. What any message becomes is in ``contents.py``.
 """
 
 from __future__ import annotations
 
+from amqp_broker.protocols.amqp10.application_properties import Values, values_of
 from amqp_broker.protocols.amqp10.contents import (
     REMEMBERED_BYTES_MAX,
     REMEMBERED_HEADER_BYTES_MAX,
+    Alike,
     Content,
     map_of,
     reserved_key,
 )
 from amqp_broker.protocols.amqp10.errors import DECODE_ERROR, ProtocolError
-from amqp_broker.protocols.amqp10.likeness import Common
+from amqp_broker.protocols.amqp10.likeness import Common, Own
 from amqp_broker.protocols.amqp10.messages import Translations
-from amqp_broker.protocols.amqp10.sections import only_data_offset, split_sections
+from amqp_broker.protocols.amqp10.sections import Sections, only_data_offset, split_sections
+
+
+class Like:
+    """Messages that differ before their bodies in nothing but what each has of its own, and perhaps in the values of
+    their application properties, and in these are as long.
+
+    Args:
+        before: the bytes before the body of one of them.
+        found: its sections.
+        alike: what others become that are like it.
+        own: what it has of its own.
+        values: of its application properties, where they differ.
+    """
+
+    __slots__ = ("_alike", "_common", "_own", "_properties_end", "_properties_start", "_values")
+
+    def __init__(self, before: bytes, found: Sections, alike: Alike, own: Own, values: Values | None) -> None:
+        self._alike = alike
+        self._own = own
+        self._values = values
+        self._properties_end = len(before) - len(found.application_properties)
+        self._properties_start = self._properties_end - len(found.properties)
+        gaps = own.gaps(self._properties_start)
+        if values is not None:
+            gaps += [(self._properties_end + start, self._properties_end + end) for _, start, end, _ in values.places]
+        self._common = Common(before, gaps)
+
+    def read(self, last: Content, data: bytes, start: int) -> tuple[Content, bytes, bytes] | None:
+        """What such a message becomes (``Reader.read``); None if it is none.
+
+        Args:
+            last: what the one becomes that this was made of.
+        """
+        if not self._common.is_in(data, start):
+            return None
+        end = start + self._common.size
+        body_start = only_data_offset(data, end)
+        own = self._own.in_place_of(data, start + self._properties_start)
+        if body_start < 0 or own is None:
+            return None
+        body = data[body_start:]
+        properties_end = start + self._properties_end
+        section, behind = data[start + self._properties_start : properties_end], data[properties_end:end]
+        if self._values is None:
+            return last, self._alike.pieces.header(section, own, last.headers, behind, len(body)), body
+        said = self._values.headers_of(behind)
+        if said is None:
+            return None
+        content = self._alike.content_with(section, own, said, behind, len(body))
+        return content, content.header, body
 
 
 class Reader:
@@ -30,10 +82,8 @@ class Reader:
         self._translations = translations
         self._last: Content | None = None
         self._last_bytes = b""  # what it had before its body
-        self._common: Common | None = None  # what others have before theirs that are like it
+        self._like: Like | None = None  # what others have before theirs that are like it
         self._last_properties = b""
-        self._properties_start = 0
-        self._properties_end = 0
 
     def read(self, data: bytes, start: int) -> tuple[Content, bytes, bytes]:
         """What a message becomes: what it has in common with others, its content header, and its body.
@@ -50,8 +100,8 @@ class Reader:
         """
         last = self._last
         if last is not None:
-            if self._common is not None:
-                found = self._read_like(last, self._common, data, start)
+            if self._like is not None:
+                found = self._like.read(last, data, start)
                 if found is not None:
                     return found
             elif data.startswith(self._last_bytes, start):
@@ -60,22 +110,6 @@ class Reader:
                     body = data[body_start:]
                     return last, last.header_for(body), body
         return self._read(data[start:])
-
-    def _read_like(self, last: Content, common: Common, data: bytes, start: int) -> tuple[Content, bytes, bytes] | None:
-        """The same of a message like the last; None if it is none."""
-        pieces, own = last.pieces, last.own
-        if pieces is None or own is None or not common.is_in(data, start):
-            return None
-        body_start = only_data_offset(data, start + common.size)
-        if body_start < 0:
-            return None
-        own = own.in_place_of(data, start + self._properties_start)
-        if own is None:
-            return None
-        body = data[body_start:]
-        section = data[start + self._properties_start : start + self._properties_end]
-        behind = self._last_bytes[self._properties_end :]
-        return last, pieces.header(section, own, last.headers, behind, len(body)), body
 
     def _read(self, payload: bytes) -> tuple[Content, bytes, bytes]:
         found = split_sections(payload)
@@ -87,11 +121,21 @@ class Reader:
             raise ProtocolError(DECODE_ERROR, f"the annotation key '{reserved}' is reserved")
         is_small = found.body_offset <= REMEMBERED_BYTES_MAX and len(content.header) <= REMEMBERED_HEADER_BYTES_MAX
         if found.is_only_data and is_small:
-            self._last, self._last_bytes, self._common = content, payload[: found.body_offset], None
-            has_same = found.application_properties == self._last_properties  # else those of the next differ as well
+            self._last, self._last_bytes = content, payload[: found.body_offset]
+            self._like = self._like_of(content, found)
             self._last_properties = found.application_properties
-            if has_same and content.own is not None:
-                self._properties_end = found.body_offset - len(found.application_properties)
-                self._properties_start = self._properties_end - len(found.properties)
-                self._common = Common(self._last_bytes, content.own.gaps(self._properties_start))
         return content, content.header_for(found.body), found.body
+
+    def _like_of(self, content: Content, found: Sections) -> Like | None:
+        """What the next message may have before its body; None where it is looked at, or compared as a whole."""
+        alike, own, properties = content.alike, content.own, found.application_properties
+        if alike is None or own is None:
+            return None
+        values: Values | None = None
+        if properties != self._last_properties:
+            values = values_of(properties) if len(properties) == len(self._last_properties) else None
+            if values is None:
+                return None
+        if not own.fields and (values is None or not values.places):
+            return None
+        return Like(self._last_bytes, found, alike, own, values)
