@@ -288,6 +288,7 @@ class StreamClient(Wire):
     def __init__(self, port: int, *, logs_in: bool = True) -> None:
         super().__init__()
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as the clients have it that people use
         self.opened = self.log_in() if logs_in else {}
 
     def __enter__(self) -> Self:
