@@ -229,6 +229,7 @@ class ClientSessions:
         """Forget all: the virtual host goes, and all queues with it."""
         for session in list(self._sessions.values()):
             session.will = None
+            session.expiry_s = 0  # nothing that its connection does until its end is kept
             session.held.clear()
             self._stop_timers(session)
             forget_session(self._durability, session)

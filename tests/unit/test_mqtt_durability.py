@@ -13,6 +13,7 @@ from amqp_broker.broker.retained_message import RetainedMessage
 from amqp_broker.protocols.mqtt.packets import PacketType, Will
 from amqp_broker.protocols.mqtt.properties import Property
 from amqp_broker.wire.table import decode_table, encode_table
+from tests.support.client import Client
 from tests.support.disk_broker import DiskBroker
 from tests.support.mqtt_client import MqttClient
 from tests.support.mqtt_exchange import Receiver, Sender
@@ -285,6 +286,27 @@ def test_a_deleted_virtual_host_takes_sessions_and_retained_messages_along() -> 
     client.publish("a", b"m", 1, retain=True)
     broker.administration.delete_virtual_host("other")
     assert broker.live_records() == before - 1
+    assert "other" not in broker.without_power(mqtt_port=0).virtual_hosts
+
+
+def test_what_dies_with_a_virtual_host_and_goes_to_a_session_there_does_not_bring_it_back() -> None:
+    broker = DiskBroker(mqtt_port=0)
+    broker.administration.add_virtual_host("other")
+    broker.administration.set_permission("guest", "other", ".*", ".*", ".*")
+    channel = Client(broker).open(virtual_host="other").channel()
+    channel.declare("q", {"x-dead-letter-exchange": "amq.topic", "x-dead-letter-routing-key": "t"}, durable=True)
+    client = MqttClient(broker, "c")
+    client.connect(clean=False, user_name="other:guest", password=b"guest")
+    client.subscribe("t", 2)
+    channel.publish("", "q", b"m", delivery_mode=2, headers={"x-mqtt-publish-qos": 2})
+    assert channel.get("q") is not None
+
+    def reject_and_delete() -> None:
+        channel.reject(1, requeue=False)
+        broker.administration.delete_virtual_host("other")
+
+    broker.handle(reject_and_delete)
+    assert [one.payload for one in client.messages()] == [b"m"]
     assert "other" not in broker.without_power(mqtt_port=0).virtual_hosts
 
 
