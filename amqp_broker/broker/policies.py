@@ -55,7 +55,7 @@ class Policy:
     pattern: Pattern
     apply_to: str
     definition: Definition
-    priority: float = 0
+    priority: int | float = 0  # a float alone, compiled, has no room for each integer
 
     def fits(self, name: str, kinds: tuple[str, ...], meaningless: frozenset[str]) -> bool:
         """Whether it is for something of this name.
@@ -70,7 +70,7 @@ class Policy:
 
     def value(self) -> Definition:
         """All but its name, as RabbitMQ writes it."""
-        priority = self.priority  # compiled, a whole number has become a fraction
+        priority = self.priority
         return {
             "pattern": self.pattern.source,
             "definition": self.definition,

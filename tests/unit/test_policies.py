@@ -52,6 +52,8 @@ def test_the_highest_priority_counts_and_then_the_name(broker: MemoryBroker, cha
     assert shown(broker, "orders.eu") == ("b", None, {"max-length": 2})
     set_policy(broker, "b", "^other", {"max-length": 2}, priority=0.5)
     assert shown(broker, "orders.eu") == ("a", None, {"max-length": 1})
+    set_policy(broker, "b", "^orders", {"max-length": 2}, priority=10**400)
+    assert shown(broker, "orders.eu") == ("b", None, {"max-length": 2})
 
 
 @pytest.mark.parametrize(
