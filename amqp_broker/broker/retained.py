@@ -107,49 +107,49 @@ class Retained:
     def clear(self) -> None:
         """Forget all: the virtual host goes."""
         for message in self._all_below(self._top):
-            self._durability.forget(message)
+            if message is not None:
+                self._durability.forget(message)
         self._top = Level()
         self._count = 0
 
-    def matching(self, topic_filter: str) -> list[RetainedMessage]:
+    def matching(self, topic_filter: str) -> Iterator[RetainedMessage | None]:
         """The messages whose topics match a filter and that have not expired, in the order of the tree.
 
-        Those that have are removed. A filter that begins with a wildcard matches no topic that begins with ``$``
-        (MQTT 5.0, 4.7.2).
+        None for each level that was looked at in vain: there may be very many, and others have their turns meanwhile.
+        What comes or goes then is among them, or is not. Those that have expired are removed. A filter that begins with
+        a wildcard matches no topic that begins with ``$`` (MQTT 5.0, 4.7.2).
         """
-        found: list[RetainedMessage] = []
-        expired: list[RetainedMessage] = []
-        now_ms = self._clock.wall_ms()
         for message in self._walk(topic_filter.split(SEPARATOR)):
-            (expired if 0 < message.expires_wall_ms <= now_ms else found).append(message)
-        for message in expired:
-            self.remove(message.topic)
-        return found
+            if message is not None and 0 < message.expires_wall_ms <= self._clock.wall_ms():
+                self.remove(message.topic)
+                yield None
+            else:
+                yield message
 
-    def _walk(self, wanted: list[str]) -> Iterator[RetainedMessage]:
+    def _walk(self, wanted: list[str]) -> Iterator[RetainedMessage | None]:
         to_do: list[tuple[Level, int]] = [(self._top, 0)]
         while to_do:  # no recursion: clients choose how many levels a topic has
             level, place = to_do.pop()
             if place == len(wanted):
-                if level.message is not None:
-                    yield level.message
+                yield level.message
                 continue
             name = wanted[place]
             if name == ALL_LEVELS:
                 yield from self._all_below(level, hides_dollar=place == 0)
-            elif level.below is not None and name == ONE_LEVEL:
+                continue
+            yield None
+            if level.below is not None and name == ONE_LEVEL:
                 below = level.below.items()
                 to_do += [(one, place + 1) for key, one in below if place or not key.startswith("$")]
             elif level.below is not None and name in level.below:
                 to_do.append((level.below[name], place + 1))
 
     @staticmethod
-    def _all_below(level: Level, *, hides_dollar: bool = False) -> Iterator[RetainedMessage]:
+    def _all_below(level: Level, *, hides_dollar: bool = False) -> Iterator[RetainedMessage | None]:
         to_do = [level]
         while to_do:
             current = to_do.pop()
-            if current.message is not None:
-                yield current.message
+            yield current.message
             if current.below is not None:
                 hides = hides_dollar and current is level
                 to_do += [one for key, one in current.below.items() if not (hides and key.startswith("$"))]

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 QUEUE_PREFIX: Final = "mqtt-subscription-"
 NAME_BYTES_MAX: Final = 255
 WANTED_MAX: Final = 1_024  # topics for which a connection remembers which subscriptions match
-RETAINED_IN_SLICE: Final = 100
+RETAINED_EFFORT: Final = 10  # to put a retained message into a queue, beside looking for it
 FILTER_EFFORT: Final = 10  # to bind or unbind one, about; see ``ClientConnection.has_cost``
 FAILURE: Final = 0x80  # in SUBACK of MQTT 3
 NEW_ONLY: Final = 1  # retain handling: send retained messages if the subscription is new
@@ -374,14 +374,16 @@ class Subscribing:
 
         A filter that stands in a packet twice has them once.
         """
-        count = 0
+        effort = 0
         for topic_filter in filters:
             for message in self._host.retained.matching(topic_filter):
+                effort += 1
                 options = self._options.get(topic_filter)
-                if options is not None:
+                if message is not None and options is not None:
                     self._put_retained(topic_filter, options, message)
-                count += 1
-                if count % RETAINED_IN_SLICE == 0:
+                    effort += RETAINED_EFFORT
+                if effort >= SLICE_MESSAGES:
+                    effort = 0
                     yield
 
     def _put_retained(self, topic_filter: str, options: Options, message: RetainedMessage) -> None:
