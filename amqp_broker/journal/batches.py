@@ -69,7 +69,7 @@ class GatheredBatch:
         self.is_read_soon = False
         self._shared_bases: list[int] = []
         self._shared_left: list[int] = []
-        # set when it is handed over
+        # set when it has ended, and is handed over
         self.end_position = 0
         self.sync = True
         # set by the writing thread
@@ -143,9 +143,8 @@ class GatheredBatch:
         """Whether nothing was dropped that came before this batch, and nothing is left of what came with it."""
         return not self.drops and self.flags.count(DEAD) == len(self.flags)
 
-    def hand_over(self, sync: bool) -> None:
+    def end(self) -> None:
         """Say that nothing more will be added."""
-        self.sync = sync
         self.end_position = self.first_reference + len(self.records) + 1
         for number, base in enumerate(self._shared_bases):
             if self._shared_left[number]:

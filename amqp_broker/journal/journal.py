@@ -10,6 +10,7 @@ given; any thread may `read`. A batch that was handed over stays readable until 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -59,6 +60,8 @@ class SegmentJournal:
         self._epoch = 0
         self._gathering = GatheredBatch(1)
         self._writing: GatheredBatch | None = None
+        self._set_aside: deque[GatheredBatch] = deque()  # whole, and not taken yet; the first one is taken first
+        self._set_aside_bytes = 0
         self._batches: tuple[GatheredBatch, ...] = (self._gathering,)
         self._reclaim: SegmentReclaim | None = None
         self._may_reclaim = True
@@ -100,7 +103,7 @@ class SegmentJournal:
     def _gather(self, first_reference: int) -> None:
         self._gathering = GatheredBatch(first_reference)
         writing = (self._writing,) if self._writing is not None else ()
-        self._batches = (*writing, self._gathering)
+        self._batches = (*writing, *self._set_aside, self._gathering)
 
     # --- gathering -------------------------------------------------------------------------------------------------
 
@@ -161,9 +164,29 @@ class SegmentJournal:
     @property
     def pending_bytes(self) -> int:
         writing = self._writing
-        return self._gathering.put_bytes + (writing.put_bytes if writing is not None else 0)
+        writing_bytes = writing.put_bytes if writing is not None else 0
+        return self._gathering.put_bytes + self._set_aside_bytes + writing_bytes
+
+    @property
+    def gathered_bytes(self) -> int:
+        return self._gathering.put_bytes
+
+    @property
+    def next_bytes(self) -> int:
+        return self._set_aside[0].put_bytes if self._set_aside else self._gathering.put_bytes
 
     # --- group commit ----------------------------------------------------------------------------------------------
+
+    def set_aside(self) -> None:
+        batch = self._gathering
+        batch.end()
+        self._set_aside.append(batch)
+        self._set_aside_bytes += batch.put_bytes
+        self._gather(batch.end_position)
+
+    @property
+    def has_set_aside(self) -> bool:
+        return len(self._set_aside) > 0
 
     def take_batch(self, *, sync: bool = True) -> GatheredBatch | None:
         if self._failure:
@@ -171,12 +194,18 @@ class SegmentJournal:
         if self._writing is not None:
             raise RuntimeError("a batch is taken only when the one before it is committed")
         sync = sync or self._must_sync
+        if self._set_aside:
+            batch = self._writing = self._set_aside.popleft()
+            self._set_aside_bytes -= batch.put_bytes
+            batch.sync = sync
+            return batch
         if self._gathering.has_nothing_to_write:
             self._pass_over(self._gathering)
             if not sync or self._synced_position == self._written_position:
                 return None
         batch = self._gathering
-        batch.hand_over(sync)
+        batch.end()
+        batch.sync = sync
         self._writing = batch
         self._gather(batch.end_position)
         return batch
@@ -206,7 +235,7 @@ class SegmentJournal:
             raise written.outcome
         self._install(written)
         self._writing = None
-        self._batches = (self._gathering,)
+        self._batches = (*self._set_aside, self._gathering)
         self._must_sync = False
         had_nothing_to_sync = self._synced_position == self._written_position and written.offsets is None
         assert written.end_position > self._written_position  # positions only grow

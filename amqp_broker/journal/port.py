@@ -12,8 +12,9 @@ claim
     One reason to keep a record: one queue that holds the message, say. A record is live until all its claims are
     dropped.
 batch
-    All that was put and dropped between one `take_batch` and the next. After a crash a batch is seen whole or not at
-    all, however large it is: a transaction is atomic because it is done in one go, with no `take_batch` in its middle.
+    All that was put and dropped between one `take_batch`, or `set_aside`, and the next. After a crash a batch is seen
+    whole or not at all, however large it is: a transaction is atomic because it is done in one go, with neither of them
+    in its middle.
 position
     `position < written_position` says that all that was done up to that position outlives this process, and
     `position < synced_position` that it outlives a crash of the machine as well.
@@ -127,6 +128,14 @@ class Journal(Protocol):
     def pending_bytes(self) -> int:
         """The bytes that were put and are not committed yet: the measure for holding publishers back."""
 
+    @property
+    def gathered_bytes(self) -> int:
+        """Those of them that gather, in no batch yet."""
+
+    @property
+    def next_bytes(self) -> int:
+        """Those of them that `take_batch` would hand over."""
+
     def read(self, reference: int) -> tuple[int, bytes]:
         """Read a live record's kind and payload again. May run in another thread, at any time.
 
@@ -176,8 +185,21 @@ class Journal(Protocol):
 
     # --- group commit ----------------------------------------------------------------------------------------------
 
+    def set_aside(self) -> None:
+        """Make a batch of all that has gathered, to be taken after those that were set aside before; what comes from
+        now on gathers for the next. So what waits for a slow disk is written in pieces of a reasonable size.
+
+        A record that is dropped after that is written all the same, and its drop with a later batch, where the rest is
+        of what was done in one go with the drop.
+        """
+
+    @property
+    def has_set_aside(self) -> bool:
+        """Whether there is such a batch."""
+
     def take_batch(self, *, sync: bool = True) -> Batch | None:
-        """Hand over all that has gathered; what comes from now on gathers for the next batch. Costs next to nothing.
+        """Hand over the first batch that was set aside, or else all that has gathered; what comes from now on gathers
+        for the next. Costs next to nothing.
 
         Args:
             sync: whether `write` ends with a sync, which syncs what was written before as well. When, is the owner's

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from random import Random
@@ -132,6 +132,7 @@ class DurabilityMachine(RuleBasedStateMachine):
         self.broker.writes_at_once = False
         self.batch: GatheredBatch | None = None
         self.taken: tuple[State, int] | None = None
+        self.set_aside: deque[tuple[State, int]] = deque()
         self.channel = self.connect()
         self.queues: Queues = self.found()
         self.pasts = {name: self.past(name) for name in PASTS if name in self.queues}
@@ -369,7 +370,7 @@ class DurabilityMachine(RuleBasedStateMachine):
         assert batch is None or isinstance(batch, GatheredBatch)
         self.batch = batch
         if self.batch is not None:
-            self.taken = (self.state(), self.next_number)
+            self.taken = self.set_aside.popleft() if self.set_aside else (self.state(), self.next_number)
             return
         assert self.state() == self.possible[-1], "there was something to write"
         self.written_number = self.next_number
@@ -377,6 +378,12 @@ class DurabilityMachine(RuleBasedStateMachine):
             self.possible = self.possible[-1:]
             self.synced_number = self.written_number
         self.broker.committed()
+
+    @rule()
+    def set_batch_aside(self) -> None:
+        """More gathers than the disk takes at once."""
+        self.broker.durability.set_aside()
+        self.set_aside.append((self.state(), self.next_number))
 
     @precondition(lambda self: self.batch is not None)
     @rule()
@@ -416,7 +423,7 @@ class DurabilityMachine(RuleBasedStateMachine):
 
     @rule()
     def commit(self) -> None:
-        for _ in range(3):
+        for _ in range(3 + len(self.set_aside)):
             if self.batch is None:
                 self.take_batch(True)
             if self.batch is None:
@@ -475,19 +482,22 @@ class DurabilityMachine(RuleBasedStateMachine):
             self.broker.durability.note_handed_out()
             self.broker.journal.close()
         except PowerLoss:
-            self.possible.append(state)
+            self.possible += [*self.states_set_aside(), state]
             self.crash()
         except JournalFull:
             self.files.capacity_bytes = None
-            self.possible.append(state)
+            self.possible += [*self.states_set_aside(), state]
             self.start_again()
         except JournalFailed:
-            self.possible.append(state)
+            self.possible += [*self.states_set_aside(), state]
             self.fail()
         else:
             self.possible = [state]
             self.taken = None
             self.start()
+
+    def states_set_aside(self) -> list[State]:
+        return [state for state, _ in self.set_aside]
 
     @rule(steps=st.integers(1, 15), power_loss=st.booleans())
     def fail_soon(self, steps: int, power_loss: bool) -> None:

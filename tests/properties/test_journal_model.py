@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from random import Random
 
@@ -73,6 +73,7 @@ class JournalMachine(RuleBasedStateMachine):
             self.journal = SegmentJournal(self.files, SEGMENT_BYTES)
             self.batch: GatheredBatch | None = None
             self.taken: State | None = None
+            self.set_aside: deque[State] = deque()
             self.reclaim: SegmentReclaim | None = None
             self.is_reclaimed = False
             try:
@@ -184,7 +185,12 @@ class JournalMachine(RuleBasedStateMachine):
     def take(self, sync: bool) -> None:
         self.batch = self.journal.take_batch(sync=sync)
         if self.batch is not None:
-            self.taken = dict(self.gathered)
+            self.taken = self.set_aside.popleft() if self.set_aside else dict(self.gathered)
+
+    @rule()
+    def set_batch_aside(self) -> None:
+        self.journal.set_aside()
+        self.set_aside.append(dict(self.gathered))
 
     @precondition(lambda self: self.batch is not None)
     @rule()
@@ -233,7 +239,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def commit_all(self) -> None:
-        for _ in range(3):
+        for _ in range(3 + len(self.set_aside)):
             if self.batch is None:
                 self.take(True)
             if self.batch is None:
@@ -310,11 +316,12 @@ class JournalMachine(RuleBasedStateMachine):
         """The process ends."""
         self.kill_leaves()
 
-    def kill_leaves(self) -> None:
-        """The machine goes on: what was written is there."""
-        written = self.possible[-1:]
+    def kill_leaves(self, *closed: State) -> None:
+        """The machine goes on: what was written is there, some of what was closed with it."""
+        written = len(self.possible) - 1
         self.might_be_on_disk()
-        self.open(written + self.possible[-1:])
+        self.possible += closed
+        self.open(self.possible[written:])
 
     @rule()
     def restart(self) -> None:
@@ -322,13 +329,13 @@ class JournalMachine(RuleBasedStateMachine):
         try:
             self.journal.close()
         except PowerLoss:
-            self.possible.append(dict(self.gathered))
+            self.possible += [*self.set_aside, dict(self.gathered)]
             self.crash()
         except JournalFull:
             self.files.capacity_bytes = None
-            self.kill_leaves()
+            self.kill_leaves(*self.set_aside)
         except JournalFailed:
-            self.possible.append(dict(self.gathered))
+            self.possible += [*self.set_aside, dict(self.gathered)]
             self.fail()
         else:
             self.possible = [dict(self.gathered)]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from amqp_broker.journal import kept_files
 from amqp_broker.journal.kept_files import PIECE_BYTES_MAX, KeptFiles
 from amqp_broker.journal.memory_files import MemoryFiles, PowerLoss
-from tests.properties.test_journal_model import JournalMachine
+from tests.properties.test_journal_model import JournalMachine, State
 from tests.support.examples import examples
 from tests.support.fake_store import CrashingKeptFiles, FakeStore, contents
 
@@ -172,7 +172,8 @@ class KeptJournalMachine(JournalMachine):
     def make_files(self, seed: int) -> MemoryFiles:
         return CrashingKeptFiles(seed)  # type: ignore[return-value]  # what the model needs of a disk, it has
 
-    def kill_leaves(self) -> None:
+    def kill_leaves(self, *closed: State) -> None:
+        self.possible += closed
         self.crash()
 
     def is_power_lost_after_failure(self) -> bool:

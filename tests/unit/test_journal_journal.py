@@ -346,6 +346,28 @@ def test_batches_are_taken_one_at_a_time() -> None:
         journal.take_batch()
 
 
+def test_what_is_set_aside_is_taken_first_and_a_later_drop_of_it_is_written_behind_it(files: FileSystem) -> None:
+    journal, _ = opened(files)
+    one, two = journal.put(1, b"one"), journal.put(1, b"two", claims=2)
+    journal.drop(two)
+    journal.set_aside()
+    journal.drop(one)
+    three = journal.put(1, b"three!")
+    assert journal.has_set_aside
+    assert (journal.next_bytes, journal.gathered_bytes, journal.pending_bytes) == (6, 6, 12)
+    assert [journal.read(reference)[1] for reference in (one, two + 1, three)] == [b"one", b"two", b"three!"]
+    commit(journal)
+    assert two < journal.synced_position <= three
+    assert not journal.has_set_aside
+    assert (journal.next_bytes, journal.pending_bytes) == (6, 6)
+    assert journal.read(one)[1] == b"one"
+    commit(journal)
+    with pytest.raises(RecordGone):
+        journal.read(one)
+    _, found = opened(files)
+    assert found == [(two, 1, b"two", [two + 1]), (three, 1, b"three!", (three,))]
+
+
 def test_closing_writes_what_is_left(files: FileSystem) -> None:
     journal, _ = opened(files)
     journal.put(1, b"in flight")

@@ -75,7 +75,7 @@ class Durability:
         self._notes: dict[Callable[[], None], None] = {}  # see ``note_before_batch``
         self._returns: dict[int, Returned] = {}  # by the message's reference
         self._nothing_left_at = NOT_KEPT
-        self.is_dirty = False  # something has gathered since the last batch was taken
+        self.is_dirty = False  # something has gathered since the last batch was taken, or set aside
         self.is_held = False  # what gathers is to be seen whole, and it is not all there yet
         self.last_change = NOT_KEPT  # the position of what was last declared, deleted, bound or purged
         self.last_duplicate = NOT_KEPT  # the position of all that was there when one was last dropped
@@ -132,7 +132,7 @@ class Durability:
 
         None says that there is nothing to write, and that all that was done until now is kept, unless it has yet to be
         synced. That holds only until something gathers again: what is dropped does not move the journal's position.
-        While it is held there is nothing to write either.
+        While it is held there is nothing to write either, but what was set aside before.
 
         Args:
             sync: whether to sync all that was written, too.
@@ -140,7 +140,11 @@ class Durability:
         Raises:
             JournalFailed: the journal failed before.
         """
-        if self._journal is None or self.is_held:
+        if self._journal is None:
+            return None
+        if self._journal.has_set_aside:
+            return self._journal.take_batch(sync=sync)
+        if self.is_held:
             return None
         self.note_handed_out()
         self.is_dirty = False
@@ -148,6 +152,15 @@ class Durability:
         has_nothing_left = batch is None and not (self._is_kept_by_sync and self.is_unsynced)
         self._nothing_left_at = self._journal.position if has_nothing_left else NOT_KEPT
         return batch
+
+    def set_aside(self) -> None:
+        """Make a batch of what has gathered before it can be written (``Journal.set_aside``), unless it is held."""
+        if self._journal is None or self.is_held:
+            return
+        self.note_handed_out()
+        self.is_dirty = False
+        self._nothing_left_at = NOT_KEPT
+        self._journal.set_aside()
 
     def hold(self) -> bool:
         """Take no batch until ``release``: what is done in turns until then is seen whole or not at all after a crash.
