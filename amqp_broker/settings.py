@@ -422,6 +422,13 @@ class Settings:
     journal_pending_bytes_max: int = _setting(
         16_777_216, "Bytes waiting for the disk above which clients that send more are not read.", minimum=1
     )
+    journal_unawaited_bytes_max: int = _setting(
+        536_870_912,
+        "The same while nobody waits for the disk, neither for a confirm nor for anything else: so much of large "
+        "bodies, but no more than the disk takes in two seconds, a quarter of memory_budget_bytes, and half of the "
+        "free space.",
+        minimum=0,
+    )
     segment_size_bytes: int = _setting(
         67_108_864, "Size at which the journal starts its next file; the first ones are smaller.", minimum=65_536
     )

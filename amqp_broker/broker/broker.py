@@ -53,6 +53,7 @@ class Broker(Contents):
         self.alarms = Alarms()
         self.awaiting_write: dict[Callable[[], None], None] = {}  # called when the journal has written more
         self.awaiting_commit: dict[Callable[[], None], None] = {}  # the same, for whom something must be kept first
+        self.unawaited_bytes_max = settings.journal_pending_bytes_max  # for the disk, of what nobody waits for
         self.administration = Administration(self)
         self.refused_commands: dict[tuple[str, int], int] = {}  # how many, by protocol and the code of the answer
         self.dropped_message_count = 0  # of messages that the journal held, but not their queues
@@ -258,6 +259,13 @@ class Broker(Contents):
         """The journal has committed more: whoever held something back for that lets go of it, which changes nothing."""
         for go_on in [*self.awaiting_write, *self.awaiting_commit]:
             go_on()
+
+    @property
+    def is_disk_behind(self) -> bool:
+        """Whether so much waits for the disk that who sends more is not to be read; more may where nobody waits."""
+        is_awaited = len(self.awaiting_commit) > 0
+        bytes_max = self.settings.journal_pending_bytes_max if is_awaited else self.unawaited_bytes_max
+        return self.durability.pending_bytes > bytes_max
 
     def run_due(self) -> None:
         """Do what is due by the clock, and all that follows from it."""

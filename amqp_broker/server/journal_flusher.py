@@ -34,6 +34,7 @@ from amqp_broker.journal.port import Batch, Journal, Reclaim
 from amqp_broker.logs import log_event
 from amqp_broker.network.pump import Outbox
 from amqp_broker.network.wake_up import WakeUp
+from amqp_broker.server.disk_backlog import DiskBacklog
 from amqp_broker.server.disk_thread import DiskThread, Job
 from amqp_broker.server.sync_times import SyncTimes
 from amqp_broker.settings import Settings
@@ -43,6 +44,7 @@ WRITE_DELAY_S = 0.01  # at most, of what nobody waits for
 GATHERED_BYTES_MAX = 4_194_304  # more of that is written at once, and less where that makes clients wait
 SYNC_DELAY_S = 0.19  # at most, from then on; so a sync is a few in a second, however many batches there are
 UNSYNCED_BYTES_MAX = 16_777_216  # about: whoever comes to wait for a sync waits for all that was written before
+SET_ASIDE_BYTES = 16_777_216  # so much is a batch of its own, where the thread has something else to do
 STEPS_AFTER_BATCH = 2  # at least, when space has to be freed; and one more for each so many bytes of the batch
 BYTES_FOR_STEP = 131_072  # half of what a step copies, because it frees at least as much as it copies
 
@@ -70,7 +72,9 @@ class JournalFlusher:
         self._sync_due_s = math.inf  # for what was written and is not synced
         self._unsynced_bytes = 0
         self._is_syncing = False  # the present batch is synced as it is written
+        self._begun_s = 0.0  # it
         self.sync_times = SyncTimes()
+        self.backlog = DiskBacklog(settings.journal_pending_bytes_max, settings.journal_unawaited_bytes_max)
         self._outbox = outbox
         self._thread: DiskThread
         self._is_running = False
@@ -133,6 +137,7 @@ class JournalFlusher:
     def _go_on(self) -> None:
         """Give the thread its next job, if it has none and there is one."""
         if self._has_job or self._is_telling or self._error is not None:
+            self._set_aside_much()
             return
         try:
             if self._steps_owed:
@@ -155,6 +160,11 @@ class JournalFlusher:
                 self._keep_reserve()
         except Exception as error:
             self._fail(error)
+
+    def _set_aside_much(self) -> None:
+        """What gathers while the thread is busy is not to become too much for one batch."""
+        if self._has_job and self._journal.gathered_bytes > SET_ASIDE_BYTES and not self.is_disk_full:
+            self._broker.durability.set_aside()
 
     def _tell_that_nothing_was_left(self) -> None:
         """Let those go on who waited for something that left nothing to write; if they ask for more, it comes after."""
@@ -186,6 +196,8 @@ class JournalFlusher:
     def _may_gather(self) -> bool:
         """Whether there is something to write, but not all of it yet, or nobody waits for it and it is not due yet."""
         broker = self._broker
+        if self._journal.has_set_aside:
+            return False
         if broker.durability.is_held:
             return True
         if broker.awaiting_commit or broker.awaiting_write or self.is_disk_full:
@@ -207,7 +219,7 @@ class JournalFlusher:
         return self._refused
 
     def _take_batch(self) -> Batch | None:
-        self._batch_bytes = self._journal.pending_bytes
+        self._batch_bytes = self._journal.next_bytes
         self._is_syncing = self._must_sync()
         return self._broker.durability.take_batch(sync=self._is_syncing)
 
@@ -219,12 +231,14 @@ class JournalFlusher:
         return trio.current_time() >= self._sync_due_s
 
     def _write(self, batch: Batch) -> None:
+        self._begun_s = trio.current_time()
         write = partial(self._journal.write, batch)
         if self._is_syncing:
             write = partial(self.sync_times.measured, write)
         self._do(write, lambda _: self._written(batch))
 
     def _written(self, batch: Batch) -> None:
+        before = self._journal.written_position
         try:
             self._journal.committed(batch)
         except JournalFull as error:
@@ -236,6 +250,7 @@ class JournalFlusher:
         else:
             self._is_told_full = False
         self._note_unsynced()
+        self._note_pace(batch.end_position - before)
         if self._journal.is_wasteful:
             self._steps_owed = STEPS_AFTER_BATCH + self._batch_bytes // BYTES_FOR_STEP
         self._broker.committed()
@@ -250,6 +265,14 @@ class JournalFlusher:
         if self._sync_due_s == math.inf and self._sync_delay_s < math.inf:
             self._sync_due_s = trio.current_time() + self._sync_delay_s
             self._attention.set()
+
+    def _note_pace(self, records: int) -> None:
+        """Say how much may wait for the disk."""
+        now_s = trio.current_time()
+        self.backlog.note_batch(self._batch_bytes, records, now_s - self._begun_s, is_synced=self._is_syncing)
+        if self._broker.awaiting_commit:
+            self.backlog.note_wait(now_s, self._journal.pending_bytes)
+        self._broker.unawaited_bytes_max = self.backlog.bytes_max(now_s)
 
     def _wait_for_space(self, batch: Batch, error: JournalFull) -> None:
         self._refused = batch

@@ -106,6 +106,7 @@ async def watch_resources(
             limit_bytes = limits.disk_free_limit_bytes
             free_bytes = shutil.disk_usage(settings.data_dir).free
             is_low = free_bytes < limit_bytes or flusher.is_disk_full or is_store_low()
+            flusher.backlog.room_bytes = min((free_bytes - limit_bytes) // 2, broker.paging.budget_bytes // 2)
             _set(broker, Resource.DISK, free_bytes, limit_bytes=limit_bytes, is_low=is_low)
         with trio.move_on_after(settings.resource_check_ms / 1000):
             await limits.changed.wait()

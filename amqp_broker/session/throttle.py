@@ -41,7 +41,6 @@ class Throttle:
         self._go_on: Callable[[], None] | None = None
         self._is_behind = False  # the disk is
         self._is_suspended = False  # what the client asked for last takes a while
-        self._pending_bytes_max = broker.settings.journal_pending_bytes_max
 
     @property
     def is_paused(self) -> bool:
@@ -100,14 +99,14 @@ class Throttle:
     def chunk_was_handled(self) -> None:
         """Look whether what the client sent must be the last for a while, because the disk is behind."""
         broker = self._broker
-        if not self._is_behind and broker.durability.pending_bytes > self._pending_bytes_max:
+        if not self._is_behind and broker.is_disk_behind:
             self._is_behind = True
             broker.awaiting_write[self._written] = None
             self._on_change()
 
     def _written(self) -> None:
         broker = self._broker
-        if broker.durability.pending_bytes <= self._pending_bytes_max:
+        if not broker.is_disk_behind:
             broker.awaiting_write.pop(self._written, None)
             self._is_behind = False
             self._on_change()

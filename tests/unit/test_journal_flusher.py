@@ -22,7 +22,7 @@ from amqp_broker.journal.memory_files import MemoryFiles
 from amqp_broker.journal.port import Journal
 from amqp_broker.network.pump import Outbox
 from amqp_broker.network.wake_up import WakeUp
-from amqp_broker.server import journal_flusher
+from amqp_broker.server import disk_backlog, journal_flusher
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.clock import SystemClock
 from amqp_broker.server.disk_thread import DiskThread, Job
@@ -200,6 +200,41 @@ async def test_much_that_nobody_waits_for_is_written_at_once() -> None:
         began_s = trio.current_time()
         await served.written(served.change(10_001))
         assert trio.current_time() == began_s
+
+
+@in_trio
+async def test_what_gathers_while_the_disk_is_busy_is_written_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_flusher, "SET_ASIDE_BYTES", 10_000)
+    async with serving() as served:
+        await served.kept(served.change())
+        served.change_for_somebody()
+        assert served.flusher._has_job
+        for size in (10_001, 10_002, 10_003):
+            position = served.change(size)
+            assert served.journal.gathered_bytes == 0
+        assert 10_001 <= served.journal.next_bytes < 20_000
+        await served.kept(position)
+        assert not served.journal.has_set_aside
+        served.files.lose_power()
+        assert {len(name) for name in served.found()} == {1, 2, 10_003, 10_004, 10_005}
+
+
+@in_trio
+async def test_a_disk_that_takes_much_may_be_behind_with_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_backlog, "MEASURED_BYTES_MIN", 50_000)
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+    async with serving(Settings(journal_pending_bytes_max=20_000)) as served:
+        await served.kept(served.change())
+        await trio.testing.wait_all_tasks_blocked()  # the thread begins to set space aside, as at each start
+        await served.kept(served.change())  # it has nothing to do any more
+        served.flusher.backlog.room_bytes = 1_000_000
+        served.change(60_000)
+        assert served.flusher._has_job
+        position = served.change_for_somebody()
+        clock.jump(1)
+        await served.kept(position)
+        assert 100_000 < served.broker.unawaited_bytes_max < 121_000  # the clock may go on until something is due
 
 
 @in_trio

@@ -75,6 +75,25 @@ def test_who_outruns_the_disk_is_not_read_until_it_has_caught_up() -> None:
     assert not client.connection.is_reading_paused
 
 
+def test_more_may_wait_for_the_disk_while_nobody_waits_for_it() -> None:
+    broker = DiskBroker(journal_pending_bytes_max=10_000)
+    client, other = broker.client(), broker.client()
+    channel = client.channel()
+    channel.declare("q", durable=True)
+    broker.unawaited_bytes_max = 50_000
+    broker.writes_at_once = False
+    channel.publish("", "q", b"x" * 20_000, delivery_mode=2)
+    assert not client.connection.is_reading_paused
+    other.channel().send(commands.Queue.Declare(queue="r", durable=True))
+    channel.publish("", "q", b"x", delivery_mode=2)
+    assert client.connection.is_reading_paused
+    broker.write()
+    channel.publish("", "q", b"x" * 20_000, delivery_mode=2)
+    assert not client.connection.is_reading_paused
+    channel.publish("", "q", b"x" * 40_000, delivery_mode=2)
+    assert client.connection.is_reading_paused
+
+
 def test_what_waits_for_less_does_not_let_go_of_what_waits_for_more_before_it() -> None:
     broker = DiskBroker()
     one, two = broker.client().channel(), broker.client().channel()
