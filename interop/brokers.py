@@ -28,8 +28,9 @@ from urllib.parse import unquote, urlsplit
 from interop.rabbitmqctl import KeptRabbitmqctl, erl_arguments, unpack
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 300.0  # on a machine that has ten times too much to do
 STOP_TIMEOUT_S = 10.0
+CLEAN_STOP_TIMEOUT_S = 120.0  # where what is kept counts: SIGKILL would lose some of it
 COMMAND_TIMEOUT_S = 300.0  # of rabbitmqctl and of ours; on a machine that has ten times too much to do 60 were too few
 STARTED = b" completed with "  # so many plugins: RabbitMQ's last word on its output when it starts
 PORTS = range(20_000, 32_000)
@@ -226,7 +227,7 @@ class OurBroker:
         return done.stdout
 
     def restart(self) -> None:
-        end_process(self._process)
+        end_process(self._process, patience_s=CLEAN_STOP_TIMEOUT_S)
         self._start()
 
     def kill_and_restart(self) -> None:
@@ -459,7 +460,7 @@ class RabbitMQ:
         return "".join(path.read_text(errors="replace") for path in sorted((self.folder / "log").glob("*.log")))
 
     def restart(self) -> None:
-        end_process(self._process)
+        end_process(self._process, patience_s=CLEAN_STOP_TIMEOUT_S)
         self._start()
 
     def kill_and_restart(self) -> None:
@@ -525,13 +526,17 @@ def free_ports(count: int) -> list[int]:
         return found
 
 
-def end_process(process: subprocess.Popen[bytes], first_signal: signal.Signals = signal.SIGTERM) -> None:
-    """Ends a process and its group: this signal first, SIGKILL when it does not obey within STOP_TIMEOUT_S."""
+def end_process(
+    process: subprocess.Popen[bytes],
+    first_signal: signal.Signals = signal.SIGTERM,
+    patience_s: float = STOP_TIMEOUT_S,
+) -> None:
+    """Ends a process and its group: this signal first, SIGKILL when it does not obey within that patience."""
     for number in (first_signal, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_TIMEOUT_S)
+            process.wait(patience_s)
             return
 
 

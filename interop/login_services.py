@@ -23,10 +23,9 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from interop.brokers import end_process, free_ports, start_process
+from interop.brokers import START_TIMEOUT_S, end_process, free_ports, start_process
 
 Fields = dict[str, str]
-START_TIMEOUT_S = 30.0
 KEY_NAME = "one"
 AUDIENCE = "broker"
 FAR_S = 4_000_000_000  # seconds since 1970

@@ -34,7 +34,7 @@ from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue,
 
 from interop import codec
 from interop.codec import MethodType, T, plain
-from interop.waiting import STEP_S
+from interop.waiting import PATIENCE_S, STEP_S
 
 __all__ = [
     "ANY_CAUSE", "NO_CAUSE", "Basic", "Channel", "ChannelUnderTest", "Client", "Confirm", "Connection", "Exchange",
@@ -45,9 +45,9 @@ PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_END = b"\xce"
 # RabbitMQ 4.0.5, as it runs here, answers nobody for 5.0 s after every fifty or so connections; why is not known.
-REPLY_TIMEOUT_S = 15.0
+REPLY_TIMEOUT_S = PATIENCE_S
 # After close-ok the socket ends at once; where it ends after the 30 s for clients that answer nothing, that is seen.
-END_TIMEOUT_S = 10.0
+END_TIMEOUT_S = 25.0
 
 REPLY_NAMES = {
     200: "",
@@ -343,6 +343,16 @@ class Client:
             if not self._read(deadline):
                 self._fail(f"wanted {wanted} on channel {channel}, nothing came within {self.timeout_s} s")
 
+    def closes_instead(self, method: MethodType, *, channel: int) -> bool:
+        """Whether the broker closes the connection and does not send this method; what comes stays to be expected."""
+        deadline = time.monotonic() + self.timeout_s
+        while not any(found.method is method for found in self._queues.get(channel, ())):
+            if any(found.method is Connection.Close for found in self._queues.get(0, ())):
+                return True
+            if self.ended or not self._read(deadline):
+                self._fail(f"wanted {method.name} on channel {channel}, or Connection.Close")
+        return False
+
     def expect_connection_close(
         self, code: int, text: str | re.Pattern[str], *, cause: Cause = ANY_CAUSE, then: str = "end"
     ) -> Received:
@@ -476,6 +486,7 @@ class Client:
 
 
 QUESTIONS_MAX = 100  # how often a queue is asked at most, see ChannelUnderTest.depth
+QUESTIONS_MORE = 4  # than there are messages
 
 
 class ChannelUnderTest:
@@ -634,15 +645,20 @@ class ChannelUnderTest:
     def depth(self, queue: str) -> tuple[int, int]:
         """Messages ready and consumers, by passive declares.
 
-        In RabbitMQ the question overtakes what was published just before it (a queue's process answers it first), and
-        between two questions at least one message is handled. So the answer to the question after as many as there
-        were messages counts them all.
+        In RabbitMQ the question overtakes what was sent to the queue just before it (a queue's process answers it
+        first), and between two questions at least one message is handled, but where the process happens to stand still
+        right then. So the answer to the question after some more than there were messages counts them all.
         """
-        for _ in range(1 + min(self._published, QUESTIONS_MAX)):
+        for _ in range(QUESTIONS_MORE + min(self._published, QUESTIONS_MAX)):
             self.call(Queue.Declare, queue=queue, passive=True)
         self._published = 0
         reply = self.call(Queue.Declare, queue=queue, passive=True)
         return reply.message_count, reply.consumer_count
+
+    def are_empty(self, *queues: str) -> bool:
+        """Whether nothing is in these queues, nor goes round among them as dead letters do, which are between two of
+        them now and then: twenty looks would find it."""
+        return not any(self.depth(queue)[0] for _ in range(20) for queue in queues)
 
     def sync(self) -> None:
         """A round trip that changes nothing: all that was sent before has been handled by the channel."""

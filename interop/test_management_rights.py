@@ -76,7 +76,7 @@ def table_of(choice: Choice) -> list[str]:
         names = {user: stack.enter_context(connected(process.address.port, user)) for user in (*USERS, "other")}
         _, overview = api.ask("guest", "guest", "GET", "/api/overview")
         for what in ("connections", "channels", "consumers"):  # RabbitMQ tells of them seconds later
-            until(partial(_are_listed, api, what, len(names)), 15)
+            until(partial(_are_listed, api, what, len(names)))
         return [line_of(*one) for one in answers(api, overview["node"], names)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-PATIENCE_S = 30.0  # nothing takes that long where all is well; RabbitMQ 4.0.5 may answer nobody for 5 s (raw_client.py)
+PATIENCE_S = 60.0  # nothing takes that long where all is well; RabbitMQ 4.0.5 may answer nobody for 5 s (raw_client.py)
 STEP_S = 0.005
 
 

@@ -38,7 +38,7 @@ from interop.raw_client import (
     transcript_text,
 )  # fmt: skip
 
-PATIENCE_S = 15.0
+PATIENCE_S = 30.0
 CONFIRM_PATIENCE_S = 1.0
 TIMER_PAUSE_S = 0.003
 """RabbitMQ drops what expires at once by a timer of up to a millisecond, which looks like quiet until it fires."""

@@ -5,7 +5,7 @@
 -module(quiescence).
 -export([start/0]).
 
--define(PATIENCE_MS, 5000).
+-define(PATIENCE_MS, 30000).
 
 start() ->
     Parent = self(),

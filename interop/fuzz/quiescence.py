@@ -21,7 +21,7 @@ _LOAD = """
 {{module, Module}} = code:load_binary(Module, "{path}", Binary),
 Module:start().
 """
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 UNKNOWN_BROKER_PAUSE_S = 0.05
 
 

@@ -240,12 +240,12 @@ const scenarios = {
     await ended(connection);
   },
 
-  // Who wants to hear something every second hears it, however long nothing is sent.
+  // Who wants to hear something every three seconds hears it, however long nothing is sent.
   async idle() {
-    const connection = connect({ idle_time_out: 1000 });
+    const connection = connect({ idle_time_out: 3000 });
     await event(connection, "connection_open");
     const lost = event(connection, "disconnected", "connection_error", "connection_close");
-    const silence = new Promise((resolve) => setTimeout(() => resolve(["still there"]), 2500));
+    const silence = new Promise((resolve) => setTimeout(() => resolve(["still there"]), 7000));
     say((await Promise.race([lost, silence]))[0], connection.remote.open.idle_time_out);
     await ended(connection);
   },
