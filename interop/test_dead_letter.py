@@ -454,10 +454,10 @@ def test_the_exchange_may_come_later(ch: ChannelUnderTest, q: str, x: str, dead:
     declare(ch, q, x)
     ch.publish_all(q, [b"1", b"2", b"3"])
     reject(ch, q)
-    ch.sync()
+    second = ch.get_one(q, no_ack=False)  # the queue has done away with the first before it gives this one
     ch.declare_exchange(x, "fanout")
     ch.bind(dead, x)
-    reject(ch, q)
+    ch.reject(second.delivery_tag, requeue=False)
     assert letter(ch, dead).body == b"2"
     ch.call(Exchange.Delete, exchange=x)
     reject(ch, q)
@@ -504,9 +504,7 @@ def test_two_queues_that_feed_each_other(broker: BrokerUnderTest, ch: ChannelUnd
     declare(ch, q, key=other, message_ttl=10)
     declare(ch, other, key=q, message_ttl=10)
     ch.publish("", q, b"1")
-    until(lambda: ch.depth(q)[0] + ch.depth(other)[0] == 0)
-    let_pass(30)
-    assert (ch.depth(q)[0], ch.depth(other)[0]) == (0, 0)
+    until(lambda: ch.are_empty(q, other))
 
 
 def test_a_rejection_makes_it_no_cycle(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from interop import brokers
 from interop.raw_client import REPLY_TIMEOUT_S, Basic, ChannelUnderTest
+from interop.test_queue_expiry import exists
 from interop.under_test import BrokerUnderTest
-from interop.waiting import let_pass, until
+from interop.waiting import until
 
 LONG_MS = 600_000
 
@@ -148,5 +149,5 @@ def test_arguments(ch: ChannelUnderTest) -> None:
 
 
 def test_queue_expiry(ch: ChannelUnderTest) -> None:
-    let_pass(500)
+    until(lambda: not exists(ch.client, "expires"))
     assert ch.declare("expires", durable=True).message_count == 0
