@@ -109,7 +109,8 @@ DIFFERENCES: dict[str, Difference] = {
         Difference(
             topic="methods-sent-with-their-commit",
             rabbitmq="a method that is sent without waiting for the commit-ok before it: connection.close 504 "
-            "`CHANNEL_ERROR - unexpected command while processing 'tx.commit'`, when the commit had messages",
+            "`CHANNEL_ERROR - unexpected command while processing 'tx.commit'`, when the commit had messages and "
+            "its queues have not confirmed them yet",
             ours="it takes effect after the commit",
             why="As above. RabbitMQ's channel does nothing else while it waits for its queues.",
             source="rabbit_channel:handle_method/3 where tx is committing; measured",

@@ -101,7 +101,8 @@ def test_a_transaction(broker: BrokerUnderTest, client: Client, ch: ChannelUnder
         ch.send(Tx.Commit)
         ch.publish("", q, b"2")
         ch.send(Tx.Rollback)
-    if broker.differs("methods-sent-with-their-commit"):
+    # RabbitMQ's queue may have confirmed the message before the channel looks at the next method.
+    if broker.differs("methods-sent-with-their-commit") or not client.closes_instead(Tx.CommitOk, channel=ch.number):
         for method in (Tx.SelectOk, Tx.CommitOk, Tx.RollbackOk):
             ch.expect(method)
         assert ch.drain(q) == [b"1"]
@@ -187,6 +188,7 @@ def test_ack_and_close_the_channel(client: Client, ch: ChannelUnderTest, q: str)
     """What the acknowledgement let go had gone, so it comes back as redelivered."""
     ch.declare(q)
     ch.publish_all(q, [b"1", b"2"])
+    ch.depth(q)  # in RabbitMQ an acknowledgement overtakes what is on its way into the queue
     other = client.channel()
     other.qos(1)
     other.consume(q)
