@@ -15,6 +15,7 @@ import pytest
 from interop.brokers import Choice, OurBroker, RabbitMQ
 from interop.raw_client import NO_CAUSE, Basic, Channel, ChannelUnderTest, Client, Connection, Exchange, Queue
 from interop.under_test import BrokerUnderTest
+from interop.waiting import until
 
 VHOST = "access-test"
 PATTERNS = ("^mine", "^(mine|shared|amq\\.default$|amq\\.topic$)", "^(mine|shared|amq\\.topic$)")
@@ -83,6 +84,16 @@ class Administrator:
             ["set_vhost_limits", "-p", name, json.dumps({f"max-{what}": limit})],
             ["vhosts", "limits", name, f"--{what}", str(limit)],
         )
+
+    def await_counted(self, what: str, whose: str, name: str, count: int) -> None:
+        """Return when so many connections or channels are counted against the limits of a user or a virtual host.
+
+        RabbitMQ counts each in a process of its own, some time after it was opened or closed.
+        """
+        process = self._process
+        if isinstance(process, RabbitMQ):
+            question = f'rabbit_{what}_tracking:count_tracked_items_in({{{whose}, <<"{name}">>}}).'
+            until(lambda: process.ctl("eval", question).strip() == str(count))
 
 
 class AccessUnderTest:
@@ -464,8 +475,8 @@ def test_connection_limit_of_a_user(access: AccessUnderTest) -> None:
     access.to_open("eve").expect_connection_close(530, text, cause=Connection.Open)
 
 
-def channel_limit_reached(access: AccessUnderTest, limit: int) -> re.Pattern[str]:
-    who = "eve" if access.broker.differs("texts-of-4") else ".*"
+def channel_limit_reached(access: AccessUnderTest, limit: int, user: str = "eve") -> re.Pattern[str]:
+    who = user if access.broker.differs("texts-of-4") else ".*"
     return re.compile(
         f"number of channels opened for user '{who}' has reached the maximum allowed user limit of \\({limit}\\)"
     )
@@ -481,16 +492,18 @@ def test_channel_limit_of_a_user(access: AccessUnderTest) -> None:
 
 
 def test_limits_of_a_user_count_what_is_open(access: AccessUnderTest) -> None:
-    access.add("eve")
-    access.administrator.limit_user("eve", "connections", 2)
-    first = access.connect("eve")
+    access.add("counted")
+    access.administrator.limit_user("counted", "connections", 2)
+    first = access.connect("counted")
     first.channel().sync()
-    second = access.connect("eve")
-    text = "connection refused for user 'eve': user connection limit (2) is reached"
-    access.to_open("eve").expect_connection_close(530, text, cause=Connection.Open)
-    access.administrator.limit_user("eve", "channels", 1)  # what is open stays, and counts
+    second = access.connect("counted")
+    access.administrator.await_counted("connection", "user", "counted", 2)
+    text = "connection refused for user 'counted': user connection limit (2) is reached"
+    access.to_open("counted").expect_connection_close(530, text, cause=Connection.Open)
+    access.administrator.await_counted("channel", "user", "counted", 1)
+    access.administrator.limit_user("counted", "channels", 1)  # what is open stays, and counts
     second.channel(1, opened=False).send(Channel.Open)
-    second.expect_connection_close(530, channel_limit_reached(access, 1), cause=NO_CAUSE)
+    second.expect_connection_close(530, channel_limit_reached(access, 1, "counted"), cause=NO_CAUSE)
     first.channels[1].sync()
 
 
