@@ -28,7 +28,7 @@ GUEST = "Basic Z3Vlc3Q6Z3Vlc3Q="
 def ask(node: NodeProcess, path: str) -> tuple[int, str]:
     request = Request(f"http://127.0.0.1:{node.management_port}{path}", headers={"Authorization": GUEST})
     try:
-        with urlopen(request, timeout=10) as answer:
+        with urlopen(request, timeout=60) as answer:
             return answer.status, answer.read().decode()
     except HTTPError as error:
         return error.code, error.read().decode()
@@ -55,7 +55,7 @@ def taken(port: int) -> list[bytes]:
 
 
 def until(is_so: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + 60
     while not is_so():
         assert time.monotonic() < deadline_s
         time.sleep(0.02)

@@ -27,7 +27,7 @@ from amqp_broker.server.sharding.sharing import Sharing
 from amqp_broker.settings import Settings
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no Unix sockets for Python")
-TIMEOUT_S = 5.0
+TIMEOUT_S = 60.0
 
 
 def node_in(folder: Path, shards: int = 1) -> ClusterNode:

@@ -261,7 +261,7 @@ class Client:
     """Calls over a socket, one at a time."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.calls = Calls(f"127.0.0.1:{port}")
 
     def __enter__(self) -> Self:

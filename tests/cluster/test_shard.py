@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -138,7 +137,7 @@ def test_who_takes_over_from_an_etcd_that_is_silent_does_not_wait_with_its_end(h
         async with trio.open_nursery() as nursery:
 
             async def interrupt() -> None:
-                await trio.sleep(5)
+                await trio.sleep(60)
                 nursery.cancel_scope.cancel()
                 cast(EtcdStore, shard._store).give_up()
 
@@ -164,7 +163,7 @@ def test_who_is_to_end_waits_a_while_only_for_a_silent_etcd_to_take_the_last_wri
     store.open()
     server = BrokerServer(Settings(data_dir=str(tmp_path)))
     server.open(SegmentJournal(KeptFiles(store, MemoryFiles())))
-    patience = threading.Timer(5, store.give_up)
+    patience = threading.Timer(60, store.give_up)
 
     async def end() -> None:
         async with trio.open_nursery() as nursery:
@@ -175,12 +174,11 @@ def test_who_is_to_end_waits_a_while_only_for_a_silent_etcd_to_take_the_last_wri
             shard._stepping_down.set()
             nursery.start_soon(shard._shut_down_after, shard._stepping_down, server)
 
-    began_s = time.monotonic()
     with pytest.raises(ExceptionGroup) as caught:
         trio.run(end)
+    assert patience.is_alive()
     patience.cancel()
     assert caught.group_contains(JournalFailed, match="gave its ownership up")
-    assert time.monotonic() - began_s < 4
 
 
 @pytest.mark.parametrize("event", ["_lost", "_stepping_down"])

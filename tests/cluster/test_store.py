@@ -132,7 +132,7 @@ def test_who_takes_the_shard_back_writes_what_was_under_way(seed: int) -> None:
     waiting = threading.Thread(target=lambda: store.commit([[Put("d/x/1", b"2")], [Put("d/x/2", b"2")]]))
     waiting.start()
     store.resume(etcd.put(OWNER.encode(), b"a"))
-    waiting.join(10)
+    waiting.join(60)
     assert not waiting.is_alive()
     for member in members:
         member.deliver_late()

@@ -24,7 +24,7 @@ from tests.support import command_line
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
-END_S_MAX = 5.0
+END_S_MAX = 20.0
 SHOW = ("config", "show")
 
 
@@ -274,7 +274,7 @@ def test_a_second_signal_ends_it_at_once(serve: Serve) -> None:
     broker.process.send_signal(signal.SIGTERM)
     started_s = time.monotonic()
     assert broker.process.wait(PATIENCE_S) == -signal.SIGTERM
-    assert time.monotonic() - started_s < 2.0
+    assert time.monotonic() - started_s < 4.0
     with pytest.raises(pika.exceptions.AMQPConnectionError):
         client.process_data_events(PATIENCE_S)
 

@@ -26,7 +26,7 @@ REFUSED, NOT_RUNNING, WRONG_USE = 8, 7, 2
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[OurBroker]:
-    process = OurBroker()
+    process = OurBroker(environment={"AMQP_BROKER_HANDSHAKE_TIMEOUT_MS": "300000"})  # of the storm's last one
     yield process
     process.stop()
 
@@ -183,11 +183,11 @@ def test_a_login_storm_stops_nobody(broker: OurBroker) -> None:
     clients = [socket.create_connection((broker.address.host, broker.address.port)) for _ in range(50)]
     for client in clients:
         client.sendall(PROTOCOL_HEADER + start_ok)
-    with socket.create_connection((broker.address.host, broker.address.port), 5) as stranger:
+    with socket.create_connection((broker.address.host, broker.address.port), 30) as stranger:
         stranger.sendall(PROTOCOL_HEADER)
         assert stranger.recv(1) == b"\x01"
     for client in clients:
-        client.settimeout(30)
+        client.settimeout(300)
         with client, client.makefile("rb") as frames:
             answers = [read_method(frames) for _ in range(2)]
             assert answers == [(10, 10), (10, 30)]  # connection.start, connection.tune

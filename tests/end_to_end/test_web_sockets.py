@@ -41,7 +41,7 @@ class WebSocket:
 
     def __init__(self, url: str, *subprotocols: str) -> None:
         parts = urlsplit(url)
-        self._socket = socket.create_connection((parts.hostname, parts.port), timeout=10)
+        self._socket = socket.create_connection((parts.hostname, parts.port), timeout=60)
         offered = [Subprotocol(one) for one in subprotocols] or None
         self.protocol = ClientProtocol(parse_uri(url), subprotocols=offered)
         self.protocol.send_request(self.protocol.connect())
@@ -175,7 +175,7 @@ HOSTILE = [
 @pytest.mark.parametrize("data", HOSTILE)
 def test_a_hostile_handshake_hurts_only_itself(broker: Broker, data: bytes) -> None:
     parts = urlsplit(broker.web_socket_url)
-    with socket.create_connection((parts.hostname, parts.port), timeout=10) as client:
+    with socket.create_connection((parts.hostname, parts.port), timeout=60) as client:
         try:
             client.sendall(data)
             client.shutdown(socket.SHUT_WR)

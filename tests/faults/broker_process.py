@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pika
 
-START_TIMEOUT_S = 30.0
-END_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 120.0
+END_TIMEOUT_S = 60.0
 
 
 class BrokerProcess:

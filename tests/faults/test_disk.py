@@ -28,7 +28,7 @@ pytestmark = [
 ]
 
 SEGMENT_BYTES = 1_048_576
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 LARGE_BYTES = 100_000  # of a body that fills a disk in no time
 Closed = (pika.exceptions.AMQPError, OSError)
 

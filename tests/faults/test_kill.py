@@ -100,7 +100,7 @@ class Process:
                 self.port = int(found.group(1))
             if line.startswith("ready"):
                 break
-        assert self.port, f"the broker ended with {self._process.wait(10)}"
+        assert self.port, f"the broker ended with {self._process.wait(60)}"
 
     def connect(self) -> pika.BlockingConnection:
         return pika.BlockingConnection(
@@ -110,13 +110,13 @@ class Process:
     def kill(self) -> Process | None:
         """Kill it; returns what serves the folder then."""
         self._process.send_signal(signal.SIGKILL)
-        self._process.wait(10)
+        self._process.wait(60)
         self._close()
         return None
 
     def end(self) -> int:
         self._process.terminate()
-        code = self._process.wait(10)
+        code = self._process.wait(60)
         self._close()
         return code
 

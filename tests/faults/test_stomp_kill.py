@@ -18,7 +18,7 @@ from tests.support.stomp_client import frame_bytes
 KILLS = int(os.environ.get("FAULTS_KILLS", "3"))
 KILL_AFTER_S = (0.05, 0.3)
 AHEAD_MAX = 20
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 CONNECT = frame_bytes("CONNECT", login="guest", passcode="guest", accept_version="1.2")
 
 

@@ -99,7 +99,7 @@ class NodeProcess:
     def end(self, number: int = signal.SIGKILL) -> int:
         self.process.send_signal(signal.SIGCONT)
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(SERVED_TIMEOUT_S)
 
 
 class ClusterOfThree:

@@ -15,7 +15,7 @@ from interop.brokers import free_ports as interop_free_ports
 from interop.brokers import start_process
 
 ETCD = shutil.which("etcd")
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 120.0
 
 
 def free_ports(count: int) -> list[int]:

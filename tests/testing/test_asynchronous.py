@@ -49,7 +49,7 @@ def test_a_trio_program_runs_it_in_its_own_loop() -> None:
         threads = threading.active_count()
         async with Broker() as broker:
             assert threading.active_count() == threads
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 await trio.to_thread.run_sync(publish_one, broker.url)
                 await broker.wait_idle()
                 assert await broker.wait_until(lambda: broker.queue("q").bodies) == [b"hello"]
@@ -69,7 +69,7 @@ def test_a_trio_program_connects_without_a_socket() -> None:
             stream = await broker.connect_in_memory()
             async with stream:
                 await stream.send_all(PROTOCOL_HEADER)
-                with trio.fail_after(10):
+                with trio.fail_after(60):
                     assert b"AMQPLAIN" in await stream.receive_some()
 
     trio.run(program)
@@ -154,7 +154,7 @@ def test_who_waits_in_trio_when_the_broker_crashes_goes_on_waiting(held: Held) -
     async def program() -> None:
         async with Broker() as broker:
             await trio.to_thread.run_sync(held.take, broker.url)
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(broker.wait_idle)
                     await wait_all_tasks_blocked()

@@ -160,7 +160,7 @@ def test_ctrl_c_while_a_test_waits_ends_the_wait_only(
     broker: Broker, channel: BlockingChannel, was_asked: threading.Event
 ) -> None:
     def interrupt() -> None:
-        if was_asked.wait(timeout=10):
+        if was_asked.wait(timeout=60):
             interrupt_main_thread()
 
     channel.queue_declare("q")
@@ -295,7 +295,7 @@ def test_who_waits_when_the_broker_crashes_goes_on_waiting(
     fill(channel)
     channel.basic_get("kept")
     waiting = Waiting(broker.wait_idle)
-    assert was_asked.wait(timeout=10)
+    assert was_asked.wait(timeout=60)
     broker.fail.crash()
     waiting.end()
     assert broker.queue("kept").message_count == 1
@@ -307,7 +307,7 @@ def test_who_waits_when_the_broker_is_stopped_is_told(
     fill(channel)
     channel.basic_get("kept")
     waiting = Waiting(broker.wait_idle)
-    assert was_asked.wait(timeout=10)
+    assert was_asked.wait(timeout=60)
     broker.stop()
     with pytest.raises(RuntimeError, match=r"not running|stopped meanwhile"):
         waiting.end()
@@ -370,7 +370,7 @@ class Waiting:
 
     def end(self) -> None:
         """Return when it is over, however it ended."""
-        self._outcome.result(timeout=10)
+        self._outcome.result(timeout=60)
         self._thread.join()
 
 

@@ -27,7 +27,8 @@ LATE = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "late"}
 
 def test_real_time_is_the_default(broker: Broker) -> None:
     assert not broker.clock.is_frozen
-    assert abs(broker.clock.now().timestamp() - time.time()) < 1
+    before_s = time.time()
+    assert before_s - 1 < broker.clock.now().timestamp() < time.time() + 1
 
 
 def test_a_clock_that_was_stopped_goes_on_from_where_it_stood() -> None:
@@ -133,7 +134,7 @@ def test_a_frozen_clock_stands_still_until_it_is_resumed() -> None:
         assert broker.clock.now() == before
         assert broker.queue("q").bodies == [b"hello"]
         broker.clock.resume()
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + 60
         while broker.queue("q").message_count:
             assert time.monotonic() < deadline_s
 
@@ -213,7 +214,7 @@ def test_a_crash_while_time_is_moved_loses_none(broker: Broker, connect: Connect
     with ThreadPoolExecutor(1) as pool:
         moved = pool.submit(broker.clock.advance, minutes=5, wait_idle=True)
         broker.fail.crash()
-        moved.result(timeout=10)
+        moved.result(timeout=60)
     assert broker.clock.now() - before == timedelta(minutes=5)
 
 

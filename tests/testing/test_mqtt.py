@@ -21,7 +21,7 @@ LEVEL = 4
 
 def connect(url: str, client_id: str, *, clean: bool = False, keep_alive_s: int = 0) -> socket.socket:
     parts = urlsplit(url)
-    client = socket.create_connection((parts.hostname, parts.port), timeout=10)
+    client = socket.create_connection((parts.hostname, parts.port), timeout=60)
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     packet = Connect(LEVEL, client_id, clean, keep_alive_s, user, password.encode())
     client.sendall(encode_client_packet(packet, LEVEL))
@@ -86,7 +86,7 @@ def connect_5(
 ) -> tuple[socket.socket, bool]:
     """An MQTT 5 client, and whether its session was there."""
     parts = urlsplit(url)
-    client = socket.create_connection((parts.hostname, parts.port), timeout=10)
+    client = socket.create_connection((parts.hostname, parts.port), timeout=60)
     properties: Properties = {int(Property.SESSION_EXPIRY_INTERVAL): expiry_s}
     packet = Connect(5, client_id, clean, 0, "guest", b"guest", will, properties)
     client.sendall(encode_client_packet(packet, 5))

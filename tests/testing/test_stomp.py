@@ -16,7 +16,7 @@ from tests.support.stomp_client import answers, frame_bytes
 
 def connect(url: str, **headers: str) -> socket.socket:
     parts = urlsplit(url)
-    client = socket.create_connection((parts.hostname, parts.port), timeout=10)
+    client = socket.create_connection((parts.hostname, parts.port), timeout=60)
     said = {"accept-version": "1.2", "host": unquote(parts.path[1:]), **headers}
     client.sendall(frame_bytes("CONNECT", login=parts.username or "", passcode=parts.password or "", **said))
     assert receive(client).startswith(b"CONNECTED\n")
