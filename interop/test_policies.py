@@ -84,6 +84,7 @@ def test_overflow_of_a_quorum_queue_is_the_policys(operator: Operator, ch: Chann
     ch.confirm()
     ch.publish_all(q, [b"1", b"2"])
     assert ch.await_confirms(2) == [(1, True), (2, True)]
+    ch.depth(q)  # answered when publishers have been told that it takes no more
     ch.publish_all(q, [b"3"])
     assert ch.await_confirms(3)[-1:] == [(3, False)]
 

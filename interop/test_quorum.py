@@ -563,8 +563,12 @@ def test_reject_publish_dlx_is_drop_head(ch: ChannelUnderTest, q: str, overflow:
 
 
 def confirm_one(ch: ChannelUnderTest, q: str, body: bytes) -> bool:
+    """Whether a message is taken. In RabbitMQ the queue confirms it before it tells publishers that it takes no more:
+    it is asked something, which it answers when it has told them."""
     ch.publish("", q, body)
-    return ch.next().method is Basic.Ack
+    is_taken = ch.next().method is Basic.Ack
+    ch.depth(q)
+    return is_taken
 
 
 def test_publishers_are_refused_after_one_too_many(ch: ChannelUnderTest, q: str) -> None:
