@@ -109,11 +109,13 @@ def test_nothing_is_left_behind() -> None:
 
     with Broker() as broker:  # what Python loads at the first use stays
         publish_one(broker.url)
-    before = footprint()
+    threads, descriptors = footprint()
     for _ in range(20):
         with Broker() as broker:
             publish_one(broker.url)
-    assert footprint() == before
+    threads_then, descriptors_then = footprint()
+    assert threads_then <= threads  # those that trio has kept since earlier tests end some time
+    assert descriptors_then <= descriptors
 
 
 def test_no_part_of_a_stopped_broker_is_left_in_memory() -> None:
