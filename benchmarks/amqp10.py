@@ -27,7 +27,7 @@ import pika
 
 from amqp_broker.protocols.amqp10.performatives import ACCEPTED, DISPOSITION, FLOW, TRANSFER, composite, performative
 from amqp_broker.protocols.amqp10.typed import UInt
-from benchmarks.brokers import OURS, await_rest, cpu_s
+from benchmarks.brokers import OURS, await_rest, cpu_s, empty_write_cache
 from benchmarks.brokers import _environment as environment_of
 from benchmarks.streams import installed
 from interop.amqp10_client import Amqp10Client, Frame
@@ -337,6 +337,7 @@ def main() -> None:
                 for target in found:
                     measured[target.name].append(cell(target))
                     await_rest(target.pid)
+                    empty_write_cache()
             for unit in measured[found[0].name][0]:
                 shown = [statistics.median(figures[unit] for figures in measured[target.name]) for target in found]
                 print(f"| {name} | {unit} | {' | '.join(f'{figure:,.2f}' for figure in shown)} |", flush=True)

@@ -122,6 +122,11 @@ def await_rest(pid: int) -> None:
         before_s = now_s
 
 
+def empty_write_cache() -> None:
+    """Have the system write what it has been left: else it does so while the next broker waits for a sync."""
+    os.sync()
+
+
 def memory_bytes(pid: int) -> int:
     """Resident memory of a process and the processes below it."""
     return sum(_resident_bytes(each) for each in process_tree(pid))
