@@ -6,6 +6,7 @@ Does not hold how a node runs; that is ``serve --cluster`` (``serve_cluster.py``
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -114,7 +115,7 @@ def import_data(folder: Source, cluster: options.Cluster = None, config: options
     configuration = _configuration(cluster, config)
     if not (folder / JOURNAL_FOLDER_NAME).is_dir():
         options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, f"{folder} is no data folder: it has no {JOURNAL_FOLDER_NAME}")
-    with _failures_told(folder), DataFolder(folder):
+    with _failures_told(folder, f"{folder} is as it was; the same command begins again"), DataFolder(folder):
         import trio
 
         from amqp_broker.cluster.transfer import import_journal
@@ -137,14 +138,22 @@ def export_data(folder: Target, cluster: options.Cluster = None, config: options
     from amqp_broker.server.journal_folder import JOURNAL_FOLDER_NAME
 
     configuration = _configuration(cluster, config)
-    with _failures_told(folder), DataFolder(folder):
+    with _failures_told(folder, f"{folder} has no journal; the same command begins again"), DataFolder(folder):
         from amqp_broker.cluster.transfer import export_journal
 
         journal = folder / JOURNAL_FOLDER_NAME
-        journal.mkdir(mode=0o700, exist_ok=True)
-        if any(journal.iterdir()):
+        part = folder / f"{JOURNAL_FOLDER_NAME}.part"  # no broker is to start from half of it
+        if journal.is_dir() and any(journal.iterdir()):
             options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, f"{folder} has a journal already: name a new folder")
-        size_bytes = export_journal(configuration, SHARD, RealFiles(journal), _progress("exporting"))
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(mode=0o700)
+        try:
+            size_bytes = export_journal(configuration, SHARD, RealFiles(part), _progress("exporting"))
+            journal.mkdir(exist_ok=True)
+            journal.rmdir()
+            part.rename(journal)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     print(f"{folder} has the {size_text(size_bytes)} of the cluster '{configuration.cluster}'")
 
 
@@ -156,7 +165,7 @@ def backup(file: BackupFile, cluster: options.Cluster = None, config: options.Co
     amqp-broker cluster backup snapshot --cluster etcd://10.0.0.1:2379/orders
     """
     configuration = _configuration(cluster, config)
-    with _failures_told(file):
+    with _failures_told(file, f"{file} is not written"):
         import trio
 
         from amqp_broker.cluster.transfer import back_up
@@ -185,15 +194,23 @@ def _configuration(cluster: str | None, config: Path | None) -> ClusterConfigura
 
 
 @contextmanager
-def _failures_told(path: Path) -> Iterator[None]:
-    """What goes wrong in a line, with its exit code."""
+def _failures_told(path: Path, stopped: str) -> Iterator[None]:
+    """What goes wrong in a line, with its exit code.
+
+    Args:
+        path: what is read or written.
+        stopped: what has become of it when Ctrl-C ends the command.
+    """
     from amqp_broker.cluster.etcd_checks import CannotJoin
     from amqp_broker.cluster.transfer import CannotTransfer
     from amqp_broker.server.data_folder import CannotUseDataFolder
 
     failed: tuple[ExitCode, str] | None = None
+    is_interrupted = False
     try:
         yield
+    except* KeyboardInterrupt:
+        is_interrupted = True
     except* (CannotJoin, CannotTransfer) as errors:
         failed = ExitCode.CANNOT_JOIN, str(_first(errors))
     except* CannotUseDataFolder as errors:
@@ -202,6 +219,8 @@ def _failures_told(path: Path) -> Iterator[None]:
         error = _first(errors)
         assert isinstance(error, OSError)
         failed = ExitCode.CANNOT_USE_DATA_FOLDER, f"{error.filename or path}: {system_reason(error)}"
+    if is_interrupted:
+        options.fail_for_interrupt(stopped)
     if failed is not None:
         options.fail(*failed)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
+
+INTERRUPTED: Final = 130  # by Ctrl-C, as a shell shows it
 
 
 class ExitCode(IntEnum):

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 API_PORT = 15672
 API_TIMEOUT_S = 60.0
 SHOWN_EVERY_S = 0.25
-INTERRUPTED = 130  # as a shell tells of Ctrl-C
 CONNECTION_NAME = "amqp-broker migrate"
 
 Old = Annotated[str, typer.Argument(metavar="OLD", help="The broker to leave: amqp://user:password@host/vhost.")]
@@ -186,8 +185,7 @@ def _bring_messages(source: AmqpUri, target: AmqpUri, names: list[str], dry_run:
     except BrokerUnreachable as error:
         options.fail(ExitCode.NOT_RUNNING, f"{error}: what has not arrived is where it was; the same command goes on")
     except KeyboardInterrupt:
-        sys.stderr.write("\nstopped: what has not arrived is where it was; the same command goes on\n")
-        raise typer.Exit(INTERRUPTED) from None
+        options.fail_for_interrupt("what has not arrived is where it was; the same command goes on")
     if left:
         options.fail(
             ExitCode.REFUSED,

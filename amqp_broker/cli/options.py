@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from amqp_broker.cli.configuration import Configuration, ConfigurationError, load
-from amqp_broker.cli.exit_codes import ExitCode
+from amqp_broker.cli.exit_codes import INTERRUPTED, ExitCode
 
 IDS_SHOWN_MAX = 10
 
@@ -180,3 +180,13 @@ def fail(code: ExitCode, text: str) -> NoReturn:
     """End the command: one line on standard error, and the exit code."""
     print(f"amqp-broker: {text}", file=sys.stderr, flush=True)
     raise typer.Exit(int(code))
+
+
+def fail_for_interrupt(text: str) -> NoReturn:
+    """End a command that Ctrl-C has interrupted, in a line of its own.
+
+    Args:
+        text: what has become of its work.
+    """
+    print(f"\nstopped: {text}", file=sys.stderr, flush=True)
+    raise typer.Exit(INTERRUPTED)

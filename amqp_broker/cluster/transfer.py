@@ -29,8 +29,8 @@ from amqp_broker.cluster.store import EtcdStore, OwnershipLost, StoreAtOneRevisi
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.calls import OK, Answer
 from amqp_broker.journal.files import FileSystem
-from amqp_broker.journal.kept_copies import NAMES
-from amqp_broker.journal.kept_files import TRANSACTION_CHANGES_MAX, KeptFiles, Transaction
+from amqp_broker.journal.kept_copies import NAMES, PIECES
+from amqp_broker.journal.kept_files import TRANSACTION_CHANGES_MAX, Delete, KeptFiles, Transaction
 from amqp_broker.journal.real_files import RealFiles
 
 COPY_BYTES: Final = 1_048_576
@@ -138,7 +138,8 @@ async def import_journal(
 
     Raises:
         CannotTransfer: the cluster has a journal or an owner, or etcd does not answer.
-        OSError: it is not known whether all of it arrived; what did has no name and is removed by the next owner.
+        OSError: it is not known whether all of it arrived; what did has no name, and the next owner removes it.
+        KeyboardInterrupt: alone or in an exception group; likewise.
     """
     if configuration.shards > 1:
         raise CannotTransfer(f"with cluster_shards {configuration.shards} the cluster has {SEVERAL_JOURNALS}")
@@ -162,7 +163,11 @@ async def import_journal(
                 store = EtcdStore(members, keys.shard(shard), keys.owner(shard), epoch)
                 nursery.start_soon(_give_up_with, lease, store)
                 nursery.start_soon(_give_up_when_full, store)
-                size_bytes = await trio.to_thread.run_sync(_copy_into, store, source, progress)
+                try:
+                    size_bytes = await trio.to_thread.run_sync(_copy_into, store, source, progress)
+                except KeyboardInterrupt:
+                    await lease.revoke()  # so that nobody has to wait for its end who begins again
+                    raise
             await ownership.disown(ownership.claim)
             await lease.revoke()
         except (EtcdUnavailable, EtcdRefused) as error:
@@ -201,9 +206,16 @@ async def _refuse_what_is_there(etcd: EtcdClient, keys: Keys, shard: int) -> Non
 
 
 def _copy_into(store: EtcdStore, source: FileSystem, progress: Progress) -> int:
+    """In a thread."""
+
+    def go_on(done_bytes: int, all_bytes: int) -> None:
+        trio.from_thread.check_cancelled()  # by Ctrl-C
+        progress(done_bytes, all_bytes)
+
     store.open()
+    store.commit([[Delete(PIECES, messages.prefix_end(PIECES.encode()).decode())]])  # of an import that was stopped
     with tempfile.TemporaryDirectory(prefix="amqp-broker-import-") as folder:
-        return _copy(source, KeptFiles(store, RealFiles(Path(folder)), "etcd"), progress)
+        return _copy(source, KeptFiles(store, RealFiles(Path(folder)), "etcd"), go_on)
 
 
 async def back_up(configuration: ClusterConfiguration, path: Path, progress: Progress) -> int:

@@ -13,7 +13,9 @@ from urllib.request import Request, urlopen
 
 import pika
 import pytest
+import typer
 
+from amqp_broker.cli.cluster import _failures_told
 from amqp_broker.cli.exit_codes import ExitCode
 from amqp_broker.cli.serve_cluster import serve_cluster
 from amqp_broker.settings import Settings
@@ -79,6 +81,15 @@ def test_a_certificate_that_is_not_there_is_told_in_a_line(tmp_path: Path) -> No
     with pytest.raises(SystemExit):
         serve_cluster(settings, fail)
     assert [(code, "nowhere.pem" in text) for code, text in told] == [(ExitCode.WRONG_USE, True)]
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), BaseExceptionGroup("", [KeyboardInterrupt()])])
+def test_a_command_that_is_interrupted_says_what_has_become_of_it(
+    interrupt: BaseException, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as caught, _failures_told(Path("file"), "file is not written"):
+        raise interrupt
+    assert (caught.value.exit_code, capsys.readouterr().err) == (130, "\nstopped: file is not written\n")
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -20,6 +22,7 @@ from amqp_broker.cluster.members import Address, EtcdRefused, Members
 from amqp_broker.cluster.transfer import CannotTransfer, export_journal, import_journal
 from amqp_broker.etcd.calls import Answer, Ended
 from amqp_broker.etcd.protobuf import data, integer
+from amqp_broker.journal.kept_copies import PIECES
 from amqp_broker.journal.memory_files import MemoryFiles
 from tests.cluster.test_shard import OWNER, AsyncEtcd
 from tests.support.fake_etcd import FakeEtcd, UnreliableMember
@@ -67,31 +70,69 @@ class LeaseWhileOwned:
     async def grant(self) -> None:
         pass
 
+    async def revoke(self) -> None:
+        self._etcd.delete(OWNER)
+
     async def keep_alive(self) -> None:
         while OWNER in self._etcd.keys:  # noqa: ASYNC110  # a dict tells nobody
             await trio.sleep(0.001)
+
+
+@pytest.fixture
+def etcd(monkeypatch: pytest.MonkeyPatch) -> AsyncEtcd:
+    """What is imported into."""
+
+    async def no_check(*arguments: object) -> None:
+        pass
+
+    etcd = AsyncEtcd()
+    monkeypatch.setattr(transfer, "EtcdClient", lambda *_: etcd)
+    monkeypatch.setattr(transfer, "Lease", LeaseWhileOwned)
+    monkeypatch.setattr(transfer, "check_etcd", no_check)
+    return etcd
+
+
+def test_an_import_that_is_interrupted_ends_and_leaves_nothing_that_would_be_in_the_way(
+    etcd: AsyncEtcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def interrupt(done_bytes: int, all_bytes: int) -> None:
+        calls.append(done_bytes)
+        if len(calls) == 1:
+            signal.pthread_kill(main_thread, signal.SIGINT)
+            for _ in range(2):  # turns of the event loop, which is told of it first
+                trio.from_thread.run_sync(int)
+
+    main_thread, source = threading.get_ident(), MemoryFiles()
+    for name in ("1", "2", "3"):
+        source.create(name, 0).write_at(0, bytes(20_000))
+    monkeypatch.setattr(transfer, "blocking_members", lambda *_: Members([UnreliableMember(etcd, Random(1))]))
+    for _ in range(2):
+        with pytest.RaisesGroup(KeyboardInterrupt):
+            trio.run(import_journal, CONFIGURATION, 0, source, interrupt)
+        assert (calls, OWNER in etcd.keys) == ([20_000], False)
+        calls.clear()
+    calls.append(0)
+    trio.run(import_journal, CONFIGURATION, 0, source, interrupt)
+    pieces = [key for key in etcd.keys if key.startswith(f"{Keys('orders').shard(0)}{PIECES}".encode())]
+    assert len(pieces) == 6  # of three files, and their sizes
 
 
 @pytest.mark.parametrize(
     ("member", "text"), [(UnreliableMember, "as long as a lease lives"), (FullMember, "etcd is full")]
 )
 def test_an_import_that_etcd_does_not_take_ends(
-    member: type[UnreliableMember], text: str, monkeypatch: pytest.MonkeyPatch
+    etcd: AsyncEtcd, member: type[UnreliableMember], text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody would take the shard back for it, or make space."""
-
-    async def no_check(*arguments: object) -> None:
-        pass
 
     def lose(done_bytes: int, all_bytes: int) -> None:
         if member is not FullMember:
             etcd.delete(OWNER)
 
-    etcd, source = AsyncEtcd(), MemoryFiles()
+    source = MemoryFiles()
     source.create("1", 0).write_at(0, bytes(20_000))
-    monkeypatch.setattr(transfer, "EtcdClient", lambda *_: etcd)
-    monkeypatch.setattr(transfer, "Lease", LeaseWhileOwned)
-    monkeypatch.setattr(transfer, "check_etcd", no_check)
     monkeypatch.setattr(transfer, "LOOK_S", 0.001)
     monkeypatch.setattr(store, "OUT_OF_SPACE_RETRY_S", 0.001)
     monkeypatch.setattr(transfer, "blocking_members", lambda *_: Members([member(etcd, Random(1))]))
