@@ -24,7 +24,7 @@ from amqp_broker.cluster.link import NO_CLIENT, Hello, LinkError, NotTheOwner
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
 from amqp_broker.cluster.ownership import owner_in
 from amqp_broker.logs import log_event, log_internal_error
-from amqp_broker.network.listeners import HTTP, METRICS
+from amqp_broker.network.listeners import FOR_ADMINISTRATORS, HTTP, METRICS
 from amqp_broker.network.socket_stream import keep_alive
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.descriptors import connections_that_fit
@@ -67,8 +67,10 @@ class NodeClients:
         self._sharing: Sharing | None = None
         self._entrance: Entrance | None = None
         self._count = 0
+        self._waiting: set[trio.abc.Stream] = set()  # of them, those of clients who have not come to a broker yet
         self._callers: set[trio.SocketStream] = set()  # who have not proved yet that they are nodes
         self._is_refusing_callers = False
+        self._is_refusing_carried = False
         self._answered: dict[int, bytes] = {}  # by shard: the claim under which its owner has answered a link
         self._suspected: set[bytes] = set()  # claims whose nodes have just refused a link
         self._linked: set[int] = set()  # shards to whose owners the link stands that carries nobody
@@ -103,13 +105,24 @@ class NodeClients:
                 scope.cancel()
 
     def count(self) -> tuple[int, int]:
-        """How many connections there are, for the reception's limits: who is carried has two."""
+        """How many connections there are, and how many of them have logged in, for the reception's limits.
+
+        Who is carried has two, and counts as logged in: the owner knows whether that is so, and refuses.
+        """
         there = self._count + len(self._carried) + len(self._callers)
-        return there, there  # a door does not know who has logged in
+        return there, there - self._not_logged_in
+
+    @property
+    def _not_logged_in(self) -> int:
+        """How many clients have not logged in yet, who wait here or have come to a broker of this node."""
+        servers = [shard.server for shard in self._known.shards.values() if shard.server is not None]
+        return len(self._waiting) + sum(server.arriving_count for server in servers)
 
     async def serve(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
         """Serve a client here, or carry its bytes to the owner; while there is none, it waits."""
         self._count += 1
+        if protocol not in FOR_ADMINISTRATORS:  # who have limits of their own, so that they keep no other client out
+            self._waiting.add(stream)
         try:
             if protocol == HTTP:
                 first = await self._answer_about_health(stream)
@@ -124,6 +137,7 @@ class NodeClients:
                 await self._serve_or_carry(self._known.shards[ROOT_SHARD], stream, peer, protocol)
         finally:
             self._count -= 1
+            self._waiting.discard(stream)
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(stream)
 
@@ -162,12 +176,14 @@ class NodeClients:
                 changed = self._known.changed
                 if (server := shard.open_server) is not None:
                     waiting.deadline = float("inf")
+                    self._waiting.discard(stream)
                     await self._converse(shard.number, server, stream, peer, protocol, beginning)
                     return
                 owner = shard.owner
                 way = await self._call(shard, owner, peer, protocol) if owner is not None else None
                 if owner is not None and way is not None:
                     waiting.deadline = float("inf")
+                    self._waiting.discard(stream)
                     said = stream if beginning is None else Continued(stream, beginning)
                     await self._carry(shard.number, said, way, owner)
                     return
@@ -356,6 +372,16 @@ class NodeClients:
         self._is_refusing_callers = bool(reason)
         return bool(reason)
 
+    def _refuses_carried(self) -> bool:
+        """Whether one more client whom another node carries here would be too many; said as the reception does."""
+        count = self._not_logged_in
+        refuses = count >= self._settings.handshakes_max
+        if refuses and not self._is_refusing_carried:
+            reason = f"{count} have not logged in yet: raise handshakes_max if they mean well"
+            log_event(logging.ERROR, "refusing connections", reason=reason)
+        self._is_refusing_carried = refuses
+        return refuses
+
     async def _serve_link(self, stream: trio.SocketStream) -> None:
         self._callers.add(stream)
         try:
@@ -373,7 +399,7 @@ class NodeClients:
                 await _wait_for_the_end(inner)
             return
         server = self._known.shards[hello.shard].open_server
-        if server is None:
+        if server is None or (hello.protocol not in FOR_ADMINISTRATORS and self._refuses_carried()):
             await trio.aclose_forcefully(stream)
             return
         self._count += 1

@@ -331,6 +331,11 @@ class BrokerServer:
         return len(self._connections)
 
     @property
+    def arriving_count(self) -> int:
+        """How many of them have not logged in yet."""
+        return len(self._connections) - len(self.broker.open_connections)
+
+    @property
     def endpoints(self) -> list[Endpoint]:
         """Where clients can connect."""
         return [endpoint for endpoint in self.accepting() if endpoint.protocol not in FOR_ADMINISTRATORS]

@@ -36,6 +36,8 @@ AMQP = "amqp"
 class EchoingServer:
     """In place of a broker: sends back what comes."""
 
+    arriving_count = 0
+
     async def serve_stream(self, stream: trio.abc.Stream, peer: Peer, protocol: str, beginning: None) -> None:
         while data := await stream.receive_some(100):
             await stream.send_all(data)
@@ -271,6 +273,46 @@ def test_callers_that_have_not_proved_who_they_are_are_limited() -> None:
         await silent.aclose()
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert await door.is_owner(caller, owner, shard=0)
+
+    trio.run(with_owner, lambda: True, act, lambda: None, Settings(handshakes_max=1))
+
+
+def test_who_has_not_logged_in_counts_where_it_waits_and_where_it_is_served() -> None:
+    known, clients = node_of("door")
+    ends = []
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for protocol in (AMQP, HTTP):  # the latter has limits of its own
+                ours, theirs = trio.testing.memory_stream_pair()
+                ends.append(ours)
+                nursery.start_soon(clients.serve, theirs, PEER, protocol)
+            await trio.testing.wait_all_tasks_blocked()
+            assert clients.count() == (2, 1)
+            server = EchoingServer()
+            known.shards[0].server = cast(BrokerServer, server)
+            known.tell()
+            await trio.testing.wait_all_tasks_blocked()
+            assert clients.count() == (2, 2)
+            server.arriving_count = 1
+            assert clients.count() == (2, 1)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_an_owner_takes_no_more_from_doors_than_may_log_in_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EchoingServer, "arriving_count", 1)
+
+    async def act(owner: Node) -> None:
+        caller = Caller("orders", "other", "secret")
+        refused = await door.call(caller, owner, PEER, shard=0, protocol=AMQP)
+        assert await refused.receive_some(1) == b""
+        await refused.aclose()
+        stream = await door.call(caller, owner, PEER, shard=0, protocol=HTTP)
+        await stream.send_all(b"?")
+        assert await stream.receive_some(1) == b"?"
+        await stream.aclose()
 
     trio.run(with_owner, lambda: True, act, lambda: None, Settings(handshakes_max=1))
 

@@ -51,6 +51,7 @@ async def test_no_more_strangers_than_there_may_be_handshakes() -> None:
         assert await seconds_until_the_end(strangers[2]) < 1
         await strangers[0].aclose()
         await until(lambda: len(served.server._connections) == 2)
+        assert served.server.arriving_count == 1
         async with await served.opened():
             assert len(served.broker.open_connections) == 2
         for stranger in strangers:
