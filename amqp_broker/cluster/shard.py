@@ -22,6 +22,7 @@ from typing import Final, cast
 
 import trio
 
+from amqp_broker.broker.broker import Broker
 from amqp_broker.cluster import door
 from amqp_broker.cluster.assignment import candidates
 from amqp_broker.cluster.clients import NodeClients
@@ -48,7 +49,7 @@ from amqp_broker.journal.real_files import RealFiles
 from amqp_broker.logs import log_event
 from amqp_broker.network.pump import OutputGate
 from amqp_broker.server.broker_server import BrokerServer
-from amqp_broker.server.garbage import collect_all, without_collections
+from amqp_broker.server.garbage import collect_all, drop_messages, without_collections
 from amqp_broker.server.sharding.directory import CannotAgree
 from amqp_broker.server.sharding.sharing import Sharing
 from amqp_broker.settings import Settings
@@ -216,18 +217,24 @@ class Shard:
                 nursery.start_soon(standby.run)
                 epoch = await self._win(standby)
                 if epoch is not None:
-                    await self._own(epoch, standby)
-                    nursery.start_soon(self._give_memory_back)
+                    nursery.start_soon(self._give_memory_back, await self._own(epoch, standby))
                 standby.stop()
 
-    async def _give_memory_back(self) -> None:
-        """Give back what the broker had that was served here, unless other shards are: nothing else goes on meanwhile.
+    async def _give_memory_back(self, broker: Broker | None) -> None:
+        """Give back what the broker had that was served here, its messages first.
 
-        It refers to itself in circles, and what was read of the journal is frozen.
+        The rest refers to itself in circles, and what was read of the journal is frozen. It is looked for where no
+        other shard is served, as nothing else goes on meanwhile.
+
+        Args:
+            broker: None where its journal could not be read.
         """
         with trio.move_on_after(GARBAGE_PAUSE_S):
             await self._here.ending.wait()
             return
+        if broker is not None:
+            await drop_messages(broker)
+        broker = None
         if not any(shard.is_owner or shard.is_claimed_here for shard in self._here.known.shards.values()):
             collect_all()
 
@@ -278,8 +285,8 @@ class Shard:
 
     # --- owning
 
-    async def _own(self, epoch: int, standby: Standby) -> None:
-        """Serve the shard until the ownership or the node ends."""
+    async def _own(self, epoch: int, standby: Standby) -> Broker | None:
+        """Serve the shard until the ownership or the node ends; returns the broker that was served."""
         here = self._here
         self._lost, self._stepping_down, self._released = trio.Event(), trio.Event(), trio.Event()
         writing = blocking_members(here.configuration.addresses, CALL_TIMEOUT_S)
@@ -287,6 +294,7 @@ class Shard:
         keys = here.keys.shard(self.number), here.keys.owner(self.number)
         store = self._store = EtcdStore(writing, *keys, epoch, reading, here.known.node_id)
         server = here.new_server(self, self.number)
+        broker: Broker | None = None
         began_s = time.monotonic()
         log_event(logging.INFO, "taking over", node=self._node_name, shard=self.number, epoch=epoch)
         try:
@@ -298,6 +306,7 @@ class Shard:
                     journal = await trio.to_thread.run_sync(self._read_journal, store, server, copies, trusted_since_s)
                 nursery.cancel_scope.cancel()
             quota_bytes = here.settings.etcd_quota_bytes
+            broker = server.broker
             upkeep = Upkeep(here.etcd, store, quota_bytes, here.space.reclaim, lambda: journal.disk_bytes)
             log_event(
                 logging.INFO,
@@ -322,6 +331,7 @@ class Shard:
         with suppress(EtcdUnavailable, EtcdRefused):
             await self._ownership.disown(self._ownership.claim)
         self._released.set()
+        return broker
 
     async def _hurry_at_the_end(self, store: EtcdStore, standby: Standby) -> None:
         """While the shard is taken over: when it is to be let go again, wait no longer for an etcd that is silent."""

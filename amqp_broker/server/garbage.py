@@ -23,6 +23,7 @@ from contextlib import contextmanager
 import trio
 
 from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.queues.classic import ClassicQueue
 
 YOUNG_OBJECTS = 5_000
 YOUNG_PORTIONS = 4
@@ -32,6 +33,7 @@ FREE_SHARE_KEPT = 1 / 32  # of the memory that there is; in a small container 64
 OWN_MAPPING_BYTES_MIN = 8_388_608  # what is larger is given back as soon as it is free
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 INTERVAL_S = 5.0
+MESSAGES_A_TURN = 1_000
 FEW_OBJECTS = 20_000
 OBJECTS_OF_A_CONNECTION = 60
 OBJECTS_OF_A_QUEUE = 20  # or an exchange; half of them are the looks at its numbers
@@ -72,8 +74,22 @@ async def collect_garbage(broker: Broker, connections_ended: Callable[[], int], 
             give_memory_back()
 
 
+async def drop_messages(broker: Broker) -> None:
+    """Let the messages go of a broker that nobody uses any more, in turns: dropping a million takes a second, and so
+    long nobody else would be answered if the collector found them.
+    """
+    for virtual_host in broker.virtual_hosts.values():
+        for queue in virtual_host.queues.values():
+            if isinstance(queue, ClassicQueue):
+                while queue.ready.drain(MESSAGES_A_TURN):
+                    await trio.lowlevel.checkpoint()
+
+
 def collect_all() -> None:
-    """Look through all objects once, what is frozen too, where a whole broker is among what is not used any more."""
+    """Look through all objects once, what is frozen too, where a whole broker is among what is not used any more.
+
+    For each million of objects that takes some hundred milliseconds, so its messages are to be dropped before.
+    """
     gc.unfreeze()
     gc.collect()
     give_memory_back()

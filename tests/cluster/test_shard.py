@@ -240,7 +240,7 @@ async def test_memory_is_given_back_where_a_shard_was_let_go(owns: str, monkeypa
         shard._here.ending.set()
     monkeypatch.setattr(shard_module, "collect_all", lambda: collected.append(trio.current_time()))
     began_s = trio.current_time()
-    await shard._give_memory_back()
+    await shard._give_memory_back(None)
     assert [at_s > began_s for at_s in collected] == ([True] if owns == "nothing" else [])
 
 

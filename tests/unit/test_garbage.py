@@ -17,6 +17,7 @@ from amqp_broker.server.garbage import (
     OBJECTS_OF_A_CONNECTION,
     OBJECTS_OF_A_QUEUE,
     collect_garbage,
+    drop_messages,
     without_collections,
 )
 from amqp_broker.session.connection import ClientConnection
@@ -116,6 +117,26 @@ async def test_many_queues_without_messages_are_not_looked_through() -> None:
     for number in range(FEW_OBJECTS // OBJECTS_OF_A_QUEUE):
         broker.virtual_host.add_queue(str(number), durable=False, auto_delete=False, owner=None, table={})
     assert await circles_left(broker, 1) == 3
+
+
+@in_trio
+async def test_the_messages_of_a_broker_that_has_ended_are_dropped_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker, left = MemoryBroker(), list[int]()
+    channel = Client(broker).open().channel()
+    channel.declare("q")
+    for _ in range(5):
+        channel.publish("", "q", b"m")
+    queue = broker.virtual_host.queues["q"]
+    assert isinstance(queue, ClassicQueue)
+
+    async def checkpoint() -> None:
+        left.append(len(queue.ready))
+
+    monkeypatch.setattr(garbage, "MESSAGES_A_TURN", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(trio.lowlevel, "checkpoint", checkpoint)
+        await drop_messages(broker)
+    assert left == [3, 1, 0]
 
 
 def connections_alive() -> int:
