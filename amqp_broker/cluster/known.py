@@ -6,11 +6,16 @@ written here by ``node.py`` and ``shard.py``.
 
 from __future__ import annotations
 
+from typing import Final
+
 import trio
 
 from amqp_broker.cluster.keys import Node
 from amqp_broker.cluster.ownership import owner_in
+from amqp_broker.journal.port import Journal
 from amqp_broker.server.broker_server import BrokerServer
+
+JOURNAL_BYTES: Final = "journal_bytes"  # among what a node says that it uses
 
 
 class Known:
@@ -36,6 +41,17 @@ class Known:
         """Of all shards, the identifiers of the nodes that own them."""
         return {shard.number: owner_in(shard.claim) if shard.claim else None for shard in self.shards.values()}
 
+    @property
+    def journal_bytes(self) -> int:
+        """How much the journals have that this node owns."""
+        return sum(shard.journal.disk_bytes for shard in self.shards.values() if shard.journal is not None)
+
+    @property
+    def all_journal_bytes(self) -> int:
+        """The same with those of the other nodes, as they have said it last."""
+        others = [node.uses.get(JOURNAL_BYTES, 0) for node in self.nodes.values() if node.node_id != self.node_id]
+        return self.journal_bytes + sum(others)
+
     def tell(self) -> None:
         """Something has changed: whoever waits looks again."""
         self.changed.set()
@@ -55,6 +71,7 @@ class KnownShard:
         self.number = number
         self.claim = b""  # in the owner's key, as far as is known
         self.server: BrokerServer | None = None  # while this node owns the shard
+        self.journal: Journal | None = None  # likewise
         self.is_closing = False  # it lets its clients go: who comes now waits for the next owner
 
     @property

@@ -31,7 +31,7 @@ from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.etcd_directory import EtcdDirectory
 from amqp_broker.cluster.following import follow
 from amqp_broker.cluster.keys import ROOT_SHARD, BadKey, Keys, Node, namesake
-from amqp_broker.cluster.known import Known
+from amqp_broker.cluster.known import JOURNAL_BYTES, Known
 from amqp_broker.cluster.lease import Lease
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
 from amqp_broker.cluster.overview import ClusterOverview, overview
@@ -321,6 +321,7 @@ class ClusterNode:
         """Say that this node is there, and what it uses of its machine."""
         configuration = self._configuration
         uses = await trio.to_thread.run_sync(measured, self._settings, self._memory, self._limits, self._folder)
+        uses |= {JOURNAL_BYTES: self._known.journal_bytes}
         uses |= {"sockets_used": self._clients.count()[0], "os_pid": os.getpid(), "processors": os.cpu_count() or 1}
         node = Node(
             self._node_id,

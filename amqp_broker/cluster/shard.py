@@ -307,7 +307,8 @@ class Shard:
                 nursery.cancel_scope.cancel()
             quota_bytes = here.settings.etcd_quota_bytes
             broker = server.broker
-            upkeep = Upkeep(here.etcd, store, quota_bytes, here.space.reclaim, lambda: journal.disk_bytes)
+            self._known.journal = journal
+            upkeep = Upkeep(here.etcd, store, quota_bytes, here.space.reclaim, lambda: here.known.all_journal_bytes)
             log_event(
                 logging.INFO,
                 "owner",
@@ -324,7 +325,7 @@ class Shard:
             self._stands_back_until_s = trio.current_time() + here.configuration.lease_ttl_s
             self._say_lost("; ".join(_reasons(errors)))
         finally:
-            self._known.server = self._store = None
+            self._known.server = self._known.journal = self._store = None
             store.give_up()
             here.clients.end_conversations(self.number)
             here.known.tell()

@@ -37,7 +37,7 @@ class Upkeep:
         store: the journal's.
         quota_bytes: etcd's ``--quota-backend-bytes``.
         reclaim_space: is called when etcd is full.
-        live_bytes: how much the journal has there now.
+        live_bytes: how much all journals have there now.
     """
 
     def __init__(

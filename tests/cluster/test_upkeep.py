@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import trio
 
 from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.keys import Node
+from amqp_broker.cluster.known import JOURNAL_BYTES, Known
 from amqp_broker.cluster.members import Address, EtcdRefused
 from amqp_broker.cluster.space import reclaim_space
 from amqp_broker.cluster.store import EtcdStore
 from amqp_broker.cluster.upkeep import KEPT_ROUNDS, Upkeep
 from amqp_broker.etcd import messages
 from amqp_broker.etcd import protobuf as wire
+from amqp_broker.journal.port import Journal
 from tests.support.etcd_process import ETCD, one_member
 
 QUOTA_BYTES = 1_000_000
@@ -114,6 +118,15 @@ def test_less_of_it_is_kept_when_much_goes_through(etcd: SomeEtcd, store: SomeSt
     etcd.used_bytes = 500_001
     look(upkeep, 2)
     assert etcd.compacted == [500, 600]
+
+
+def test_what_the_journals_of_other_shards_have_counts_as_well() -> None:
+    known = Known("me")
+    known.add_shard(0).journal = cast(Journal, SimpleNamespace(disk_bytes=100_000))
+    known.add_shard(1)
+    for name, uses in (("me", {JOURNAL_BYTES: 1}), ("other", {JOURNAL_BYTES: 200_000}), ("of an older release", {})):
+        known.nodes[name] = Node(name, name, "127.0.0.1", 1, "1", 0, uses)
+    assert known.all_journal_bytes == 300_000
 
 
 def test_nothing_is_forgotten_twice(etcd: SomeEtcd, upkeep: Upkeep) -> None:
