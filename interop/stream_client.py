@@ -123,6 +123,21 @@ class Chunk:
                 self.entries.append(rest.take(rest.number(4)))
         assert len(self.entries) + len(self.sub_batches) == self.entry_count
 
+    def messages(self) -> list[bytes]:
+        """All messages in their order, with those of sub-batches, which are not compressed or by gzip."""
+        found = []
+        rest = Read(self.data)
+        while rest.content:
+            if rest.content[0] & 0x80:
+                kind, records, _ = rest.number(1) >> 4 & 7, rest.number(2), rest.number(4)
+                data = rest.take(rest.number(4))
+                opened = Read(zlib.decompress(data, wbits=31) if kind else data)
+                found += [opened.take(opened.number(4)) for _ in range(records)]
+            else:
+                found.append(rest.take(rest.number(4)))
+        assert len(found) == self.record_count
+        return found
+
 
 class Wire:
     """Requests as a client writes them, and what came back; `write` and `await_frame` are the socket's."""
@@ -304,7 +319,8 @@ class StreamClient(Wire):
 
     def await_frame(self) -> None:
         data = self._socket.recv(262_144)
-        assert data, "the broker has closed the connection"
+        if not data:
+            raise ConnectionResetError("the broker has closed the connection")
         self.came(data)
 
     def is_ended(self) -> bool:

@@ -1,17 +1,37 @@
 """The stream protocol's codec and conversation: frames come out however they are cut, and nothing fails; and a model of
 what a stream has, and remembers, after kills and failures of power.
+
+``STREAM_EXAMPLES`` in the environment makes the model run for longer.
 """
 
 from __future__ import annotations
+
+import os
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.broker.queues.stream_block import StreamBlock, block_address, block_body
+from amqp_broker.journal.memory_files import MemoryFiles, PowerLoss
 from amqp_broker.protocols.amqp10.entries import StreamEntries
 from amqp_broker.protocols.stream.frames import FrameSplitter, Malformed
-from interop.stream_client import PUBLISH, array, blob, data_section, frame, sub_batch, text, u16, u32, u64
+from interop.stream_client import (
+    CONFIRM,
+    OFFSET,
+    PUBLISH,
+    UNSUBSCRIBE,
+    Read,
+    array,
+    blob,
+    data_section,
+    frame,
+    sub_batch,
+    text,
+    u16,
+    u32,
+    u64,
+)
 from tests.support.disk_broker import DiskBroker
 from tests.support.examples import examples
 from tests.support.memory_broker import MemoryBroker
@@ -95,76 +115,197 @@ def test_whatever_a_block_holds_can_be_opened(garbage: bytes, entries: list[byte
     assert header
 
 
+PUBLISHERS = {"one": 1, "other": 1, "batches": 3}
+"""By name: how many messages of a sub-batch each id is; 1 for a message by itself."""
+NAMES = list(PUBLISHERS)
+READERS = ("me", "you")
+PUBLISH_PAUSE_MS = 600  # so that few of them are in a chunk, by which the oldest goes
+STEPS = st.sampled_from(
+    [*NAMES, *NAMES, *READERS, "hold", "write", "sync", "settle", "reclaim", "fail", "drop", "kill", "power", "restart"]
+)
+
+
 class Model:
-    """What a client knows of a stream: what was confirmed, and what may be there beside it."""
+    """What the clients know of a stream: all that they published, as far as it may be there, and what was told them.
 
-    def __init__(self) -> None:
-        self.broker = DiskBroker()
+    Args:
+        seed: for what a failure of power leaves.
+        arguments: the stream's, by which the oldest goes.
+    """
+
+    def __init__(self, seed: int, arguments: dict[str, str]) -> None:
+        self.all_stays = not arguments
+        self.broker = DiskBroker(MemoryFiles(seed))
+        self.connect()
+        self.client.create("s", **arguments)
+        self.log: list[tuple[str, int, int]] = []  # of each offset: the publisher, its id, the place in its sub-batch
+        self.next_id = dict.fromkeys(NAMES, 1)
+        self.confirmed = dict.fromkeys(NAMES, 0)  # up to which id
+        self.stored = dict.fromkeys(READERS, -1)  # offsets that were sent, and those that QueryOffset has told
+        self.told = dict.fromkeys(READERS, -1)
+        self.first_offset = 0  # when all was synced last
+        self.declare_publishers()
+
+    def connect(self) -> None:
         self.client = StreamClient(self.broker)
-        self.client.create("s")
-        self.client.declare_publisher(1, "s", "name")
-        self.next_id = 1
-        self.confirmed = 0  # up to which id
-        self.told_offset = 0
 
-    def publish(self, count: int) -> None:
-        self.client.publish(1, {number: data_section(b"%d" % number) for number in self.ids(count)})
-        self.next_id += count
-        self.client.read()
+    def declare_publishers(self) -> None:
+        for number, name in enumerate(NAMES):
+            assert self.client.declare_publisher(number, "s", name) == 1
 
-    def ids(self, count: int) -> range:
-        return range(self.next_id, self.next_id + count)
-
-    def settle(self) -> None:
-        """Everything is written: what was published is confirmed."""
-        self.broker.writes_at_once = True
-        self.broker.write()
-        code, offset = self.client.offset("me", "s")
-        self.told_offset = offset if code == 1 else 0
-        self.confirmed = self.next_id - 1
-
-    def begin_again(self, *, without_power: bool) -> None:
-        self.broker = self.broker.without_power() if without_power else self.broker.killed()
-        self.client = StreamClient(self.broker)
-        self.client.declare_publisher(1, "s", "name")
+    @property
+    def stream(self) -> StreamQueue:
         stream = self.broker.queue("s")
         assert isinstance(stream, StreamQueue)
-        last = self.client.sequence("name", "s")
-        assert self.confirmed <= last < self.next_id
-        assert stream.end_offset == last, "an entry is there if and only if its id is"
-        code, offset = self.client.offset("me", "s")
-        assert offset >= self.told_offset
-        assert code == 1 or not self.told_offset
-        self.next_id = max(1, last - 1)  # what may be lost is published again, and some of what is there
-        self.publish(3)
-        self.settle()
-        assert stream.end_offset == self.next_id - 1
-        self.client.subscribe(1, "s")
-        assert self.client.entries(stream.end_offset) == [
-            data_section(b"%d" % number) for number in range(1, self.next_id)
-        ]
-        self.client.call(12, b"\1")
+        return stream
 
+    # --- what clients do
 
-@settings(max_examples=examples(15))
-@given(st.lists(st.sampled_from(["publish", "hold", "write", "store", "kill", "power", "drop"]), max_size=12))
-def test_nothing_confirmed_is_lost_and_nothing_is_there_twice(steps: list[str]) -> None:
-    model = Model()
-    stored = 0
-    for step in steps:
-        if step == "publish":
-            model.publish(2)
-        elif step == "store":
-            stored += 1
-            model.client.store_offset("me", "s", stored)
-        elif step == "hold":
-            model.broker.writes_at_once = False
-        elif step == "write":
-            model.settle()
-        elif step == "drop":
-            model.client.drop()
-            model.client = StreamClient(model.broker)
-            model.client.declare_publisher(1, "s", "name")
+    def publish(self, name: str, count: int) -> None:
+        size, ids = PUBLISHERS[name], range(self.next_id[name], self.next_id[name] + count)
+        self.next_id[name] = ids.stop
+        last_id = self.last_id(name)
+        self.log += [(name, number, place) for number in ids if number > last_id for place in range(size)]
+        entries = {number: [as_message((name, number, place)) for place in range(size)] for number in ids}
+        if size == 1:
+            self.client.publish(NAMES.index(name), {number: messages[0] for number, messages in entries.items()})
         else:
-            model.begin_again(without_power=step == "power")
-    model.begin_again(without_power=True)
+            batches = {number: sub_batch(messages) for number, messages in entries.items()}
+            self.client.publish_batches(NAMES.index(name), batches)
+        self.broker.advance(PUBLISH_PAUSE_MS)
+
+    def last_id(self, name: str) -> int:
+        """The highest id of a publisher that is in the log."""
+        return max([number for whose, number, _ in self.log if whose == name], default=0)
+
+    def see_confirms(self) -> None:
+        self.client.read()
+        while any(key == CONFIRM for key, _, _ in self.client.frames):
+            _, content = self.client.take(CONFIRM)
+            name, ids = NAMES[content[0]], Read(content[1:])
+            for _ in range(ids.number(4)):
+                self.confirmed[name] = max(self.confirmed[name], ids.number(8))
+
+    def store(self, reader: str) -> None:
+        if not self.log:
+            return
+        self.stored[reader] = len(self.log) - 1
+        self.client.store_offset(reader, "s", self.stored[reader])
+
+    def ask(self, reader: str) -> None:
+        code, offset = self.client.offset(reader, "s")
+        if code == 1:
+            self.told[reader] = offset
+
+    def settle(self) -> None:
+        """Everything is synced, and told to whoever asks."""
+        self.broker.writes_at_once = True
+        self.broker.write()
+        for reader in READERS:
+            self.ask(reader)
+        self.see_confirms()
+        self.first_offset = self.stream.first_offset
+
+    def take(self, step: str) -> None:
+        """Do a step."""
+        if step in NAMES:
+            self.publish(step, 2)
+        elif step in READERS:
+            self.store(step)
+            if self.broker.writes_at_once:
+                self.ask(step)
+        elif step == "hold":
+            self.broker.writes_at_once = False
+        elif step == "write":
+            self.broker.write(sync=False)
+        elif step == "sync":
+            self.broker.write()
+        elif step == "settle":
+            self.settle()
+        elif step == "reclaim":
+            self.broker.reclaim()
+        elif step == "fail":
+            files = self.broker.files
+            files.fails_by_power_loss, files.fail_at_step = True, files.steps + files.random.randrange(1, 20)
+        elif step == "drop":
+            self.client.drop()
+            self.connect()
+            self.declare_publishers()
+        else:
+            self.begin_again(step)
+        self.see_confirms()
+
+    # --- the end, and what must be there then
+
+    def begin_again(self, end: str) -> None:
+        """The broker ends in this way, and starts again: what it has was published, and is all that must be there."""
+        while True:
+            try:
+                if end == "restart":
+                    self.broker = self.broker.restarted()
+                else:
+                    self.broker = self.broker.killed() if end == "kill" else self.broker.without_power()
+                break
+            except PowerLoss:
+                end = "power"
+        self.broker.files.fail_at_step = None
+        self.connect()
+        self.compare()
+        self.declare_publishers()
+        for name in NAMES:  # what may be lost is published again, with some that is there
+            self.next_id[name] = max(1, self.confirmed[name])
+            self.publish(name, self.last_id(name) - self.confirmed[name] + 3)
+        self.settle()
+        assert self.confirmed == {name: self.last_id(name) for name in NAMES}
+        self.compare()
+
+    def compare(self) -> None:
+        stream = self.stream
+        del self.log[stream.end_offset :]
+        assert stream.end_offset == len(self.log)
+        for name in NAMES:
+            last_id = self.client.sequence(name, "s")
+            assert last_id == self.last_id(name), "an entry is there if and only if its id is"
+            assert last_id >= self.confirmed[name]
+        for reader in READERS:
+            code, offset = self.client.offset(reader, "s")
+            offset = offset if code == 1 else -1
+            assert self.told[reader] <= offset <= min(self.stored[reader], len(self.log) - 1)
+            self.stored[reader] = offset
+        first_offset = stream.first_offset
+        assert self.first_offset <= first_offset <= max(0, len(self.log) - 1)
+        assert first_offset == 0 or not self.all_stays
+        assert self.read(first_offset) == [as_message(one) for one in self.log[first_offset:]]
+
+    def read(self, first_offset: int) -> list[bytes]:
+        """All messages of the stream."""
+        self.client.subscribe(1, "s", (OFFSET, first_offset))
+        found: list[bytes] = []
+        while first_offset + len(found) < len(self.log):
+            chunk = self.client.chunk()
+            assert chunk.first_offset == first_offset + len(found)
+            found += chunk.messages()
+            self.client.credit(1)
+        assert self.client.call(UNSUBSCRIBE, b"\1")[0] == 1
+        return found
+
+
+def as_message(one: tuple[str, int, int]) -> bytes:
+    return data_section("{} {} {}".format(*one).encode())
+
+
+@settings(max_examples=int(os.environ.get("STREAM_EXAMPLES", examples(24))))
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from([{}, {"max_length_bytes": "300"}, {"max_age": "2s"}]),
+    st.lists(STEPS, min_size=8, max_size=20),
+)
+def test_nothing_confirmed_is_lost_and_nothing_is_there_twice(
+    seed: int, arguments: dict[str, str], steps: list[str]
+) -> None:
+    model = Model(seed, arguments)
+    for step in [*steps, "power"]:
+        try:
+            model.take(step)
+        except PowerLoss:
+            model.begin_again("power")
