@@ -35,6 +35,7 @@ from interop.under_test import BrokerUnderTest
 from tests.support.amqp10_client import annotations_of, message, section, sections_of
 
 FIRST_OF_LINK = 0xFFFF_FFFB
+DELETE_ON_CLOSE = 0x2B  # a lifetime policy
 
 
 @pytest.fixture
@@ -110,6 +111,20 @@ def test_outcomes_that_the_client_names(broker: BrokerUnderTest, client: Amqp10C
     source = composite(SOURCE, [f"/queues/{name}", *[None] * 8, named])
     client.send(ATTACH, "in", UInt(1), True, None, None, source, composite(TARGET, []))
     assert client.expect(ATTACH).field(5).value[9] == named
+
+
+@pytest.mark.parametrize("properties", [False, True], ids=["of any kind", "with properties"])
+@pytest.mark.parametrize("is_receiver", [True, False], ids=["source", "target"])
+def test_there_are_no_dynamic_nodes(client: Amqp10Client, is_receiver: bool, properties: bool) -> None:
+    dynamic: list[Any] = [None, None, None, None, True]
+    if properties:
+        lifetime = Map([(Symbol("lifetime-policy"), Described(ULong(DELETE_ON_CLOSE), []))])
+        dynamic = [None, UInt(0), Symbol("link-detach"), UInt(0), True, lifetime]
+    source = composite(SOURCE, dynamic if is_receiver else [])
+    target = composite(TARGET, [] if is_receiver else dynamic)
+    client.send(ATTACH, "link", UInt(0), is_receiver, None, None, source, target, None, None, UInt(0))
+    what = "sources" if is_receiver else "targets"
+    assert ended(client) == ("amqp:not-implemented", f"Dynamic {what} not supported")
 
 
 def test_many_go_back_in_their_order(broker: BrokerUnderTest, client: Amqp10Client, ch: ChannelUnderTest) -> None:
