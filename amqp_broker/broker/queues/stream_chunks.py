@@ -185,6 +185,8 @@ class ChunkReader(EntryReader):
                 break
             if entries + of_block > CHUNK_ENTRIES_MAX:
                 break
+            if data and (records_of_block != of_block) != (records != entries):  # some clients read no mixed chunk
+                break
             if filter_bytes:
                 rest = rest.behind(filter_bytes)
             entries += of_block
@@ -257,7 +259,7 @@ class ChunkReader(EntryReader):
     def _take_run(self, first: Message) -> list[Message]:
         """The entries that go into one chunk."""
         run = [first]
-        size_bytes, entries = _size_bytes(first), _entries(first)
+        size_bytes, entries, has_batches = _size_bytes(first), _entries(first), _has_batches(first)
         self.next_offset = _end_offset(first)
         while size_bytes < CHUNK_BYTES_WANTED and self.may_go_on:
             entry = self.next_entry()
@@ -265,8 +267,8 @@ class ChunkReader(EntryReader):
                 break
             entries += _entries(entry)
             entry_bytes = _size_bytes(entry)
-            is_chunk = entry_bytes >= CHUNK_BYTES_WANTED  # which goes out as it is
-            if is_chunk or entries > CHUNK_ENTRIES_MAX or not self._wants(entry):
+            is_other = entry_bytes >= CHUNK_BYTES_WANTED or _has_batches(entry) != has_batches  # a chunk of its own
+            if is_other or entries > CHUNK_ENTRIES_MAX or not self._wants(entry):
                 self._read.appendleft(entry)
                 break
             run.append(entry)
@@ -318,6 +320,13 @@ class ChunkReader(EntryReader):
 
 def _entries(entry: Message) -> int:
     return int(entry.entries) if isinstance(entry, StreamBlock) else 1
+
+
+def _has_batches(entry: Message) -> bool:
+    """Whether there are sub-batches in it. Some clients (rabbitmq-stream-js-client) go by a chunk's first entry, so it
+    does not become one with entries of the other kind that were not published with it.
+    """
+    return isinstance(entry, StreamBlock) and bool(entry.records != entry.entries)
 
 
 def _filtered(entry: Message) -> int:
