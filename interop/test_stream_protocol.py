@@ -53,6 +53,7 @@ from interop.stream_client import (
     u32,
 )
 from interop.test_amqp10_credit import Receiver
+from interop.test_other_clients import PACKAGES, PROGRAMS, lines_of, need
 from interop.under_test import BrokerUnderTest
 
 OK, NO_STREAM, THERE, PRECONDITION, NO_PUBLISHER, NO_OFFSET = 1, 2, 5, 17, 18, 19
@@ -505,3 +506,38 @@ def test_sub_batches_come_to_amqp_1_0_as_messages(broker: BrokerUnderTest, strea
         within = Receiver(client, stream, 2, settled=True, place=ULong(3))
         within.grant(100)
         assert within.came(len(whole) - 3) == whole[3:]
+
+
+def test_nodes_client(broker: BrokerUnderTest, port: int) -> None:
+    need("node")
+    if broker.version < (3, 13):
+        pytest.skip("the client makes no super streams there")
+    if not (PACKAGES / "rabbitmq-stream-js-client").is_dir():
+        pytest.skip("npm's rabbitmq-stream-js-client is not installed")
+    program, name = str(PROGRAMS / "stream_js_client.js"), broker.queue_name("stream")
+    assert lines_of("node", program, str(port), name, environment={"NODE_PATH": str(PACKAGES)}) == [
+        "created true",
+        "deleted Delete Stream command returned error with code 2",
+        "published Stream was not found on any node",
+        "confirmed 1 2 3 4 5",
+        "last id 5",
+        "confirmed 3 6",
+        "first 0:m1 1:m2 2:m3 3:m4 4:m5 5:m6",
+        "offset 4:m5 5:m6",
+        "timestamp 0:m1 1:m2 2:m3 3:m4 4:m5 5:m6",
+        "stored 3",
+        "nobody's Query offset command returned error with code 19",
+        "gzip 0:a 1:b 2:c",
+        'properties [{"subject":"s","correlationId":"c","contentType":"text/plain",'
+        '"creationTime":"1970-01-01T00:00:01.000Z","groupSequence":3},{"text":"x","number":7},{"note":"n"}]',
+        "filtered wanted",
+        "statistics firstChunkId lastChunkId",
+        "metadata 1 true 2 undefined",
+        "super true",
+        "partitions -0 -1",
+        "route -1",
+        "spread 20",
+        "super deleted true",
+        "deleted true",
+        "closed",
+    ]
