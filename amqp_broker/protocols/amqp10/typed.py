@@ -6,6 +6,11 @@ A file of its own because they derive from what a compiled class cannot derive f
 from __future__ import annotations
 
 
+def plain(value: int) -> int:
+    """The same number without a type of these. Compiled code takes an `int` of a large number for the number itself."""
+    return int(value)
+
+
 class UByte(int):
     """An unsigned number of 8 bits."""
 

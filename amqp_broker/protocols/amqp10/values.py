@@ -37,7 +37,7 @@ def to_field(value: Any) -> FieldValue:
     if isinstance(value, str):
         return "".join((value, ""))
     if isinstance(value, int):
-        return int(value) if value <= LONG_MAX else str(int(value))
+        return typed.plain(value) if value <= LONG_MAX else str(typed.plain(value))
     if isinstance(value, float):
         return float(value)
     if isinstance(value, bytes):  # of its strings nobody knows whether they are text
