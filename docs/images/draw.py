@@ -26,9 +26,9 @@ text{font:14px system-ui,-apple-system,Segoe UI,Helvetica,Arial,sans-serif;fill:
 RATES = (
     ("published, 12 bytes", 156_409, 548_899, 62_327, 45_151),
     ("published and confirmed, 1 KiB", 125_684, 270_100, 26_708, 19_441),
-    ("persistent, confirmed, 1 KiB", 36_873, 50_796, 8_738, 18_463),
+    ("persistent, confirmed, 1 KiB", 32_267, 45_078, 8_677, 18_356),
     ("end to end, acknowledged, 1 KiB", 51_096, 145_928, 16_663, 12_061),
-    ("persistent, no confirms, 1 MiB", 171, 201, 746, 799),
+    ("persistent, no confirms, 1 MiB", 357, 412, 582, 717),
 )
 
 LAYERS = (
