@@ -419,6 +419,21 @@ def test_others_have_their_turns_while_very_many_retained_messages_are_looked_th
     assert not client.connection.is_reading_paused
 
 
+def test_retained_messages_that_a_session_has_not_had_do_not_come_to_the_next_one_of_its_client() -> None:
+    broker = DiskBroker(mqtt_port=0)
+    publisher, first, second = (MqttClient(broker, client_id) for client_id in ("p", "c", "c"))
+    publisher.connect()
+    first.connect()
+    for number in range(SLICE_MESSAGES // 5):
+        publisher.publish(f"d/{number}", b"m", retain=True)
+    with broker.holding_works():
+        first.subscribe("d/#")
+        assert first.connection.is_reading_paused
+        second.connect()
+        second.subscribe("d/#")
+    assert len(second.messages()) == SLICE_MESSAGES // 5
+
+
 def test_identifiers_of_messages_that_are_gone_are_free_again() -> None:
     broker = DiskBroker(mqtt_port=0)
     client = connected(broker, "c")

@@ -385,6 +385,8 @@ class Subscribing:
                 if effort >= SLICE_MESSAGES:
                     effort = 0
                     yield
+                    if self._host.client_sessions.get(self._session.client_id) is not self._session:
+                        return  # it has ended meanwhile: queues of these names are those of another
 
     def _put_retained(self, topic_filter: str, options: Options, message: RetainedMessage) -> None:
         queue = self._host.queues.get(self.queue_name(options.tag))
