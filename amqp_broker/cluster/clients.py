@@ -67,7 +67,7 @@ class NodeClients:
         self._sharing: Sharing | None = None
         self._entrance: Entrance | None = None
         self._count = 0
-        self._waiting: set[trio.abc.Stream] = set()  # of them, those of clients who have not come to a broker yet
+        self._arriving: set[trio.abc.Stream] = set()  # clients who are asked where they want to be, or just let in
         self._callers: set[trio.SocketStream] = set()  # who have not proved yet that they are nodes
         self._is_refusing_callers = False
         self._is_refusing_carried = False
@@ -114,15 +114,13 @@ class NodeClients:
 
     @property
     def _not_logged_in(self) -> int:
-        """How many clients have not logged in yet, who wait here or have come to a broker of this node."""
+        """How many clients of this node and its brokers have not logged in yet. Who waits for an owner costs little."""
         servers = [shard.server for shard in self._known.shards.values() if shard.server is not None]
-        return len(self._waiting) + sum(server.arriving_count for server in servers)
+        return len(self._arriving) + sum(server.arriving_count for server in servers)
 
     async def serve(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
         """Serve a client here, or carry its bytes to the owner; while there is none, it waits."""
         self._count += 1
-        if protocol not in FOR_ADMINISTRATORS:  # who have limits of their own, so that they keep no other client out
-            self._waiting.add(stream)
         try:
             if protocol == HTTP:
                 first = await self._answer_about_health(stream)
@@ -137,7 +135,6 @@ class NodeClients:
                 await self._serve_or_carry(self._known.shards[ROOT_SHARD], stream, peer, protocol)
         finally:
             self._count -= 1
-            self._waiting.discard(stream)
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(stream)
 
@@ -157,7 +154,11 @@ class NodeClients:
         if not sharing.directory.number:
             log_event(logging.WARNING, "connection failed", peer=str(peer), reason="no node has owned the root yet")
             return
-        arrival = await entrance.receive(stream, peer, protocol)
+        self._arriving.add(stream)
+        try:
+            arrival = await entrance.receive(stream, peer, protocol)
+        finally:
+            self._arriving.discard(stream)
         if arrival is not None:
             shard = self._known.shards[sharing.directory.shard_of(arrival.virtual_host)]
             await self._serve_or_carry(shard, stream, peer, protocol, Heard(arrival, protocol))
@@ -176,14 +177,12 @@ class NodeClients:
                 changed = self._known.changed
                 if (server := shard.open_server) is not None:
                     waiting.deadline = float("inf")
-                    self._waiting.discard(stream)
                     await self._converse(shard.number, server, stream, peer, protocol, beginning)
                     return
                 owner = shard.owner
                 way = await self._call(shard, owner, peer, protocol) if owner is not None else None
                 if owner is not None and way is not None:
                     waiting.deadline = float("inf")
-                    self._waiting.discard(stream)
                     said = stream if beginning is None else Continued(stream, beginning)
                     await self._carry(shard.number, said, way, owner)
                     return
@@ -335,8 +334,9 @@ class NodeClients:
     async def _is_called_rightly(self, stream: trio.SocketStream, hello: Hello) -> bool:
         """Whether the caller, who has proved that it is a node, has found the owner.
 
-        It waits while this node is about to be: when an owner is lost, all its clients call at the same time. Who asks
-        for itself need not wait, and gets no yes from an owner that is silent as well.
+        It waits while this node is about to be, and while too many clients have not logged in yet: when an owner is
+        lost, all its clients call at the same time. Who asks for itself need not wait, and gets no yes from an owner
+        that is silent as well.
         """
         self._callers.discard(stream)
         shard = self._known.shards.get(hello.shard)
@@ -344,10 +344,25 @@ class NodeClients:
             return False
         if hello.protocol == NO_CLIENT:
             return shard.is_owner and self._is_open(hello.shard)
-        with trio.move_on_after(CALL_WAITS_S):
-            while shard.open_server is None and shard.is_claimed_here:
-                await self._known.changed.wait()
-        return shard.open_server is not None
+        is_stranger = not self._was_asked_at_a_door(hello.protocol)
+        self._count += 1  # it has a descriptor
+        try:
+            with trio.move_on_after(CALL_WAITS_S):
+                while shard.open_server is None and shard.is_claimed_here:
+                    await self._known.changed.wait()
+                while is_stranger and shard.open_server is not None and self._refuses_carried():
+                    with trio.move_on_after(PAUSE_S):
+                        await self._known.changed.wait()
+                if is_stranger and shard.open_server is not None:
+                    self._arriving.add(stream)
+                return shard.open_server is not None
+            return False
+        finally:
+            self._count -= 1
+
+    def _was_asked_at_a_door(self, protocol: str) -> bool:
+        """Whether who is carried here has logged in there, or is an administrator: these have limits of their own."""
+        return protocol in FOR_ADMINISTRATORS or (self._entrance is not None and self._entrance.has(protocol))
 
     async def serve_link(self, stream: trio.SocketStream) -> None:
         """Serve a client whose bytes another node carries here; what goes wrong ends this link and nothing else."""
@@ -373,7 +388,7 @@ class NodeClients:
         return bool(reason)
 
     def _refuses_carried(self) -> bool:
-        """Whether one more client whom another node carries here would be too many; said as the reception does."""
+        """Whether one more client whom another node carries here has to wait; said as the reception does."""
         count = self._not_logged_in
         refuses = count >= self._settings.handshakes_max
         if refuses and not self._is_refusing_carried:
@@ -393,13 +408,14 @@ class NodeClients:
             return
         finally:
             self._callers.discard(stream)
+            self._arriving.discard(stream)  # it is in a moment, when the server counts it
         keep_alive(stream.socket)
         if hello.protocol == NO_CLIENT:
             with self.conversation(hello.shard):
                 await _wait_for_the_end(inner)
             return
         server = self._known.shards[hello.shard].open_server
-        if server is None or (hello.protocol not in FOR_ADMINISTRATORS and self._refuses_carried()):
+        if server is None:
             await trio.aclose_forcefully(stream)
             return
         self._count += 1

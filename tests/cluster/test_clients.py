@@ -27,6 +27,9 @@ from amqp_broker.cluster.node import ClusterNode
 from amqp_broker.network.listeners import HTTP, CannotListen
 from amqp_broker.network.socket_stream import keep_alive
 from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.server.sharding.arrivals import Entrance
+from amqp_broker.server.sharding.directory import Directory
+from amqp_broker.server.sharding.sharing import Sharing
 from amqp_broker.settings import Settings
 
 PEER = Peer.at("127.0.0.1", 1)
@@ -277,42 +280,80 @@ def test_callers_that_have_not_proved_who_they_are_are_limited() -> None:
     trio.run(with_owner, lambda: True, act, lambda: None, Settings(handshakes_max=1))
 
 
-def test_who_has_not_logged_in_counts_where_it_waits_and_where_it_is_served() -> None:
+class AskingEntrance:
+    """In place of an entrance: lets nobody in."""
+
+    def has(self, protocol: str) -> bool:
+        return True
+
+    def agree(self, directory: Directory) -> None:
+        pass
+
+    async def receive(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
+        await trio.sleep_forever()
+
+
+class KnownSharing:
+    """In place of a directory that is followed."""
+
+    directory = Directory(number=1)
+
+    async def current(self) -> Directory:
+        return self.directory
+
+
+def test_who_has_not_logged_in_counts_where_it_is_served_or_asked_and_not_where_it_waits_for_an_owner() -> None:
     known, clients = node_of("door")
     ends = []
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            for protocol in (AMQP, HTTP):  # the latter has limits of its own
+
+            async def come() -> None:
                 ours, theirs = trio.testing.memory_stream_pair()
                 ends.append(ours)
-                nursery.start_soon(clients.serve, theirs, PEER, protocol)
-            await trio.testing.wait_all_tasks_blocked()
-            assert clients.count() == (2, 1)
+                nursery.start_soon(clients.serve, theirs, PEER, AMQP)
+                await trio.testing.wait_all_tasks_blocked()
+
+            await come()
+            assert clients.count() == (1, 1)
             server = EchoingServer()
             known.shards[0].server = cast(BrokerServer, server)
-            known.tell()
-            await trio.testing.wait_all_tasks_blocked()
-            assert clients.count() == (2, 2)
             server.arriving_count = 1
-            assert clients.count() == (2, 1)
+            assert clients.count() == (1, 0)
+            clients.divide(cast(Sharing, KnownSharing()), cast(Entrance, AskingEntrance()))
+            await come()
+            assert clients.count() == (2, 0)
             nursery.cancel_scope.cancel()
 
     trio.run(main)
 
 
-def test_an_owner_takes_no_more_from_doors_than_may_log_in_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_owner_lets_those_of_doors_wait_while_as_many_as_may_have_not_logged_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(EchoingServer, "arriving_count", 1)
+    monkeypatch.setattr(clients_module, "CALL_WAITS_S", 0.01)
+    caller = Caller("orders", "other", "secret")
+    opened: list[trio.abc.Stream] = []
+
+    async def come(owner: Node) -> None:
+        opened.append(await door.call(caller, owner, PEER, shard=0, protocol=AMQP))
 
     async def act(owner: Node) -> None:
-        caller = Caller("orders", "other", "secret")
-        refused = await door.call(caller, owner, PEER, shard=0, protocol=AMQP)
-        assert await refused.receive_some(1) == b""
-        await refused.aclose()
-        stream = await door.call(caller, owner, PEER, shard=0, protocol=HTTP)
-        await stream.send_all(b"?")
-        assert await stream.receive_some(1) == b"?"
-        await stream.aclose()
+        with pytest.raises(NotTheOwner):  # it is tried again
+            await come(owner)
+        opened.append(await door.call(caller, owner, PEER, shard=0, protocol=HTTP))
+        monkeypatch.setattr(clients_module, "CALL_WAITS_S", 60.0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(come, owner)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert len(opened) == 1
+            monkeypatch.setattr(EchoingServer, "arriving_count", 0)
+        for stream in opened:
+            await stream.send_all(b"?")
+            assert await stream.receive_some(1) == b"?"
+            await stream.aclose()
 
     trio.run(with_owner, lambda: True, act, lambda: None, Settings(handshakes_max=1))
 
