@@ -30,6 +30,7 @@ from amqp_broker.server.data_folder import DataFolder, cannot_use
 from amqp_broker.server.garbage import collect_garbage, without_collections
 from amqp_broker.server.reception import Reception, Serve
 from amqp_broker.server.sharding.arrivals import Entrance, settings_of_entrance
+from amqp_broker.server.sharding.directory import CannotAgree
 from amqp_broker.server.sharding.shards import ROOT, Shards
 from amqp_broker.server.sharding.sharing import Sharing
 from amqp_broker.settings import Settings
@@ -165,6 +166,8 @@ class Worker:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_supervisor)
             nursery.start_soon(trio.serve_listeners, partial(serve_link, take=self._clients.take), [links])
+            with suppress(CannotAgree):  # said below; the server has shovels go where the directory says
+                await self.sharing.current()
             await nursery.start(server.serve)
             await nursery.start(self._entrance_server.serve)
             self._entrance_server.broker.observers.add(RefusedLogins(lambda: server.broker), of_messages=False)

@@ -108,3 +108,19 @@ def test_definitions_and_plugins_are_those_of_all(tmp_path: Path) -> None:
         assert refused.stderr.splitlines()[-1].startswith(f"amqp-broker: load_definitions: {tmp_path}/given.json: ")
     finally:
         broker.stop()
+
+
+def test_shovels_in_a_folder_of_one_process_go_on_with_several() -> None:
+    broker = OurBroker()
+    try:
+        here = "amqp://"
+        shovel = {"src-uri": here, "src-queue": "a", "dest-uri": here, "dest-queue": "b", "reconnect-delay": 0}
+        broker.ctl("parameters", "set", "s", json.dumps(shovel), "--component", "shovel")
+        broker._options = ["--processes", "2"]
+        broker.restart()
+        state = "starting"
+        while state == "starting":
+            state = json.loads(broker.ctl("shovels", "list", "--json"))[0]["state"]
+        assert state == "running"
+    finally:
+        broker.stop()
