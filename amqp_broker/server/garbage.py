@@ -78,8 +78,8 @@ async def drop_messages(broker: Broker) -> None:
     """Let the messages go of a broker that nobody uses any more, in turns: dropping a million takes a second, and so
     long nobody else would be answered if the collector found them.
     """
-    for virtual_host in broker.virtual_hosts.values():
-        for queue in virtual_host.queues.values():
+    for virtual_host in list(broker.virtual_hosts.values()):  # somebody may have been about to change them
+        for queue in list(virtual_host.queues.values()):
             if isinstance(queue, ClassicQueue):
                 while queue.ready.drain(MESSAGES_A_TURN):
                     await trio.lowlevel.checkpoint()
