@@ -323,14 +323,6 @@ DIFFERENCES: dict[str, Difference] = {
             series=("4.0",),
         ),
         Difference(
-            topic="amqp10-refused-open",
-            rabbitmq="the connection of a client of AMQP 1.0 whose open is refused ends without a word, after 3 s",
-            ours="it is told why in a close, behind an open",
-            why="AMQP 1.0, 2.4.1: an open that is not accepted is answered with an open and a close that says why.",
-            source="rabbit_amqp_reader:handle_exception/3 of 4.0.5; measured",
-            series=("4.0",),
-        ),
-        Difference(
             topic="stream-renewal-refused",
             rabbitmq="a client of the stream protocol whose new credentials are refused goes on with the old ones",
             ours="the connection ends behind the answer",

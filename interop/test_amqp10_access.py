@@ -17,7 +17,6 @@ from amqp_broker.protocols.amqp10.compound import Map
 from amqp_broker.protocols.amqp10.frames import AMQP, AMQP_HEADER, encode_frame
 from amqp_broker.protocols.amqp10.performatives import (
     ATTACH,
-    CLOSE,
     OPEN,
     RELEASED,
     SOURCE,
@@ -319,29 +318,25 @@ def asked(client: Amqp10Client, vhost: str, idle_ms: int | None = None) -> Amqp1
     return client
 
 
-def answer(client: Amqp10Client) -> tuple[str, str] | None:
-    """The condition and the words of the close that comes, or None where the connection ends without one."""
-    frame = None
+def answer(client: Amqp10Client) -> bytes:
+    """All that comes until the connection ends, behind the header."""
+    answered = b""
     with contextlib.suppress(ConnectionError):
         assert client.take_bytes(8) == AMQP_HEADER
-        frame = client.take()
-        while frame is not None and frame.code != CLOSE:
-            frame = client.take()
-    return None if frame is None else (str(frame.field(0).value[0]), str(frame.field(0).value[1]))
+        while one := client.take_bytes(1):
+            answered += one
+    return answered
 
 
 def test_an_open_that_is_refused(broker: BrokerUnderTest, access: Access) -> None:
     enter_full(broker, access)
-    limit, unauthorized = "amqp:resource-limit-exceeded", "amqp:unauthorized-access"
-    reached = "connection limit ({}) is reached"
-    cases: list[tuple[str, str, int | None, str, str]] = [
-        (USER, FULL, None, limit, f"access to vhost '{FULL}' refused for user '{USER}': {reached.format(1)}"),
-        (UNWANTED, VHOST, None, limit, f"connection refused for user '{UNWANTED}': user {reached.format(0)}"),
-        (WITHOUT_DEFAULT, "/", None, unauthorized, f"access to vhost '/' refused for user '{WITHOUT_DEFAULT}'"),
-        (USER, "nowhere", None, "amqp:not-found", "vhost nowhere not found"),
-        (USER, VHOST, 900, "amqp:not-allowed", "idle-time-out (900 ms) < minimum idle-time-out (1000 ms)"),
+    cases = [
+        (USER, FULL, None),
+        (UNWANTED, VHOST, None),
+        (WITHOUT_DEFAULT, "/", None),
+        (USER, "nowhere", None),
+        (USER, VHOST, 900),
     ]
-    # RabbitMQ answers each after 3 s, so all of them are asked at once.
-    clients = [asked(access.logged_in(user), vhost, idle_ms) for user, vhost, idle_ms, *_ in cases]
-    is_told = broker.differs("amqp10-refused-open")
-    assert [answer(client) for client in clients] == [(one[3], one[4]) if is_told else None for one in cases]
+    # Each connection ends after 3 s, so all of them are asked at once.
+    clients = [asked(access.logged_in(user), vhost, idle_ms) for user, vhost, idle_ms in cases]
+    assert [answer(client) for client in clients] == [b""] * len(cases)

@@ -94,12 +94,16 @@ class Amqp10Client:
 
     def open(self, hostname: str | None = None, **fields: Any) -> Heard:
         """Log in and send ``open``; returns what was answered."""
+        self.say_open(hostname, **fields)
+        return self.read()[-1]
+
+    def say_open(self, hostname: str | None = None, **fields: Any) -> None:
+        """The same without looking for an answer."""
         assert self.login() == 0
         frame_bytes, channel_max, idle_ms = fields.get("frame_bytes"), fields.get("channel_max"), fields.get("idle_ms")
         said: list[Any] = ["client", hostname, _uint(frame_bytes), None if channel_max is None else UShort(channel_max)]
         said += [_uint(idle_ms), None, None, None, None, fields.get("properties")]
         self.write(AMQP_HEADER + encode_frame(AMQP, 0, performative(OPEN, said)))
-        return self.read()[-1]
 
     def begin(self, channel: int = 0, window: int = WINDOW) -> Heard:
         """Begin a session."""

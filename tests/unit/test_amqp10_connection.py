@@ -14,6 +14,7 @@ from amqp_broker.access.users import User
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.message import digest_of
 from amqp_broker.protocols.amqp10.compound import Described, Map
+from amqp_broker.protocols.amqp10.connection import SILENT_CLOSE_MS
 from amqp_broker.protocols.amqp10.encoding import encode, symbols
 from amqp_broker.protocols.amqp10.errors import ProtocolError
 from amqp_broker.protocols.amqp10.frames import AMQP, AMQP_HEADER, SASL_HEADER, encode_frame
@@ -111,11 +112,60 @@ def test_who_comes_without_sasl_is_told_that_it_is_needed(broker: MemoryBroker) 
     assert client.connection.finished
 
 
-def test_a_virtual_host_that_is_not_there_is_named_in_close(broker: MemoryBroker) -> None:
-    client = Amqp10Client(broker)
-    answer = client.open("vhost:nowhere")
-    assert (answer.code, answer.error) == (CLOSE, "amqp:not-found")
+def assert_silent_end(client: Amqp10Client) -> None:
+    """The client hears nothing, and after three seconds its connection ends."""
+    assert isinstance(client.broker, MemoryBroker)
+    assert client.read() == []
+    client.broker.advance(SILENT_CLOSE_MS - 1)
+    assert not client.connection.finished
+    client.broker.advance(1)
     assert client.connection.finished
+    assert client.read() == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "hostname", "fields", "reason"),
+    [
+        ({}, "vhost:nowhere", {}, "amqp:not-found: vhost nowhere not found"),
+        ({}, "vhost:shut", {}, "amqp:unauthorized-access: access to vhost 'shut' refused for user 'guest'"),
+        (
+            {"connections_max": 1},
+            None,
+            {},
+            "amqp:resource-limit-exceeded: connection refused: node connection limit",
+        ),
+        ({}, None, {"frame_bytes": 511}, "amqp:frame-size-too-small: max_frame_size (511) < minimum"),
+        ({}, None, {"idle_ms": 999}, "amqp:not-allowed: idle-time-out (999 ms) < minimum"),
+        ({}, "x" * 8_192, {}, "amqp:connection:framing-error: frame size (8"),
+    ],
+)
+def test_who_is_not_let_in_waits_for_the_end_without_a_word(
+    settings: dict[str, Any], hostname: str | None, fields: dict[str, Any], reason: str
+) -> None:
+    """As with RabbitMQ: some clients take an ``open`` before ``close`` for a success, and connect again without end."""
+    broker = MemoryBroker(**settings)
+    broker.administration.add_virtual_host("shut")
+    Client(broker).open()
+    client = Amqp10Client(broker)
+    client.say_open(hostname, **fields)
+    client.send(OPEN, "client")  # it is not heard any more
+    assert_silent_end(client)
+    assert client.headers == [SASL_HEADER, AMQP_HEADER]
+    assert client.connection.close_reason.startswith(reason)
+    assert client.connection.has_failed
+
+
+@pytest.mark.parametrize("ends", [Amqp10Client.drop, lambda client: client.connection.shut_down("shutdown")])
+def test_nothing_is_left_of_who_does_not_wait_for_a_silent_end(
+    broker: MemoryBroker, ends: Callable[[Amqp10Client], None]
+) -> None:
+    before_ms = broker.timers.next_deadline_ms()
+    client = Amqp10Client(broker)
+    client.say_open("vhost:nowhere")
+    ends(client)
+    assert client.connection.finished
+    assert client.connection.close_reason == "amqp:not-found: vhost nowhere not found"
+    assert broker.timers.next_deadline_ms() == before_ms
 
 
 def test_open_says_what_was_agreed_on(broker: MemoryBroker) -> None:

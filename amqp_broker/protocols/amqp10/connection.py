@@ -76,6 +76,7 @@ SASL_OK: Final = 0
 SASL_REFUSED: Final = 1
 FRAME_BYTES_MAX_OF_CLIENTS: Final = 4_194_304  # we send none that are larger, whatever the client takes
 FRAME_BYTES_MAX_AT_FIRST: Final = 8_192  # before the client was let in
+SILENT_CLOSE_MS: Final = 3_000  # who is not let in waits that long for the end of its connection, as with RabbitMQ
 LOOKS_FOR_SILENCE: Final = 2
 ERROR_EFFORT: Final = 10  # about; see ``ClientConnection.has_cost``
 BEGIN_EFFORT: Final = 10  # likewise
@@ -355,20 +356,27 @@ class Connection(ConnectionContext):
     # --- the end
 
     def fail(self, error: ProtocolError) -> None:
-        """Tell the client what is wrong, and end the connection."""
+        """Tell the client what is wrong, if it was let in, and end the connection."""
         if self._step is Step.CLOSED:
             return
-        self.close_reason = str(error)
-        self.has_failed = self._step is not Step.OPEN
         if self._step is Step.OPEN:
+            self.close_reason = str(error)
             self._log("connection error", error)
             self._close(error)
-            return
-        if self._step is Step.OPENING:  # it says open first, as the protocol wants it
-            settings = self.broker.settings
-            answer = open_answer(settings, CHANNEL_MAX, 0)
-            self.output.send(encode_frame(AMQP, 0, answer) + encode_frame(AMQP, 0, close_performative(error)))
-        self.finish()
+        else:
+            self._end_silently(str(error))
+
+    def _end_silently(self, reason: str) -> None:
+        """Tell the client nothing, and end the connection after a while: RabbitMQ's way with who is not let in.
+
+        AMQP 1.0 (2.4.1) would have it told why, in ``close`` behind an ``open``; but some clients take the ``open`` for
+        a success, and connect again without end.
+        """
+        self.close_reason = reason
+        self.has_failed = True
+        self._step = Step.CLOSED
+        self.stop_waiting()
+        self._deadline = self.broker.timers.after(SILENT_CLOSE_MS, self.finish)
 
     def _log(self, event: str, error: ProtocolError) -> None:
         log_event(
@@ -388,13 +396,23 @@ class Connection(ConnectionContext):
         self.finish()
 
     def fail_forced(self, reason: str, *, is_shutdown: bool) -> None:
-        """Tell the client that it has to go, and end the connection."""
-        self.fail(ProtocolError(CONNECTION_FORCED, reason, Scope.CONNECTION))
+        """Tell the client that it has to go, if it was let in, and end the connection."""
+        if self._step is Step.OPEN:
+            self.fail(ProtocolError(CONNECTION_FORCED, reason, Scope.CONNECTION))
+        else:
+            self.close_reason = self.close_reason or reason
+            self.finish()
 
     def words_for_a_defect(self) -> bytes:
         """A ``close``; asks nothing of what may have failed."""
         error = ProtocolError(INTERNAL_ERROR, "the broker has failed", Scope.CONNECTION)
         return encode_frame(AMQP, 0, close_performative(error)) if self.container else b""
+
+    def lost(self, reason: str) -> None:
+        """The socket has ended: give back all that the client had."""
+        if self.is_closed and not self.finished:  # it waits for its silent end no longer
+            self.finish()
+        super().lost(reason)
 
     def detach(self) -> None:
         """Let go of the parts, which hold on to it: it is lost, and nobody will ask for anything more."""
@@ -403,8 +421,6 @@ class Connection(ConnectionContext):
 
     def finish(self) -> None:
         """Nothing more comes in; what waits goes out, then the socket may be closed."""
-        if self._step is Step.CLOSED:
-            return
         was_open = self._step is Step.OPEN
         self._step = Step.CLOSED
         self.stop_waiting()
