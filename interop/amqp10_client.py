@@ -109,12 +109,15 @@ class Amqp10Client:
         self.write(encode_frame(AMQP, 0, performative(code, list(fields)) + payload))
 
     def login(self, mechanism: str = "PLAIN", response: bytes = b"\0guest\0guest") -> int:
+        self.say_login(mechanism, response)
+        outcome: int = self.expect(SASL_OUTCOME).fields[0]
+        return outcome
+
+    def say_login(self, mechanism: str, response: bytes) -> None:
         self.write(SASL_HEADER)
         assert self.take_bytes(8) == SASL_HEADER
         self.mechanisms = self.expect(SASL_MECHANISMS).fields[0]
         self.write(encode_frame(SASL, 0, performative(SASL_INIT, [Symbol(mechanism), response])))
-        outcome: int = self.expect(SASL_OUTCOME).fields[0]
-        return outcome
 
     def open(self, hostname: str | None = None) -> Frame:
         self.write(AMQP_HEADER + encode_frame(AMQP, 0, performative(OPEN, ["client", hostname])))

@@ -4,6 +4,7 @@ one protocol to another.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
@@ -83,6 +84,16 @@ def test_login(connect: Connect) -> None:
 
 def test_a_wrong_password(connect: Connect) -> None:
     assert connect(opens=False).login("PLAIN", b"\0guest\0wrong") == 1
+
+
+def test_what_is_no_login_is_not_answered(connect: Connect) -> None:
+    said = [("SCRAM-SHA-1", b"x"), ("PLAIN", b"guest")]
+    clients = [connect(opens=False) for _ in said]
+    for client, one in zip(clients, said, strict=True):
+        client.say_login(*one)
+    for client in clients:
+        with contextlib.suppress(ConnectionError):  # RabbitMQ resets it
+            assert client.take_bytes(1) == b""
 
 
 def test_anonymous(connect: Connect) -> None:

@@ -17,6 +17,8 @@ from amqp_broker.protocols.amqp10.compound import Map
 from amqp_broker.protocols.amqp10.frames import AMQP, AMQP_HEADER, encode_frame
 from amqp_broker.protocols.amqp10.performatives import (
     ATTACH,
+    BEGIN,
+    CLOSE,
     OPEN,
     RELEASED,
     SOURCE,
@@ -326,6 +328,19 @@ def answer(client: Amqp10Client) -> bytes:
         while one := client.take_bytes(1):
             answered += one
     return answered
+
+
+def test_what_stands_in_place_of_open(access: Access) -> None:
+    begin = performative(BEGIN, [None, UInt(0), UInt(9), UInt(9)])
+    bodies = [begin, performative(OPEN, [None, f"vhost:{VHOST}"]), b"\xff\xff"]
+    clients = [access.logged_in(USER) for _ in bodies]
+    for client, body in zip(clients, bodies, strict=True):
+        client.write(AMQP_HEADER + encode_frame(AMQP, 0, body))
+    assert [answer(client) for client in clients] == [b""] * len(bodies)
+    client = access.logged_in(USER)
+    client.write(AMQP_HEADER + encode_frame(AMQP, 0, performative(CLOSE, [])))
+    assert client.take_bytes(8) == AMQP_HEADER
+    assert client.expect(CLOSE).field(0) is None
 
 
 def test_an_open_that_is_refused(broker: BrokerUnderTest, access: Access) -> None:

@@ -22,6 +22,7 @@ from amqp_broker.protocols.amqp10.performatives import (
     FLOW,
     OPEN,
     SASL_INIT,
+    SASL_OUTCOME,
     SOURCE,
     TARGET,
     TRANSFER,
@@ -85,12 +86,12 @@ class Amqp10Client:
         """Write a frame."""
         self.write(encode_frame(AMQP, channel, performative(code, list(fields)) + payload))
 
-    def login(self, mechanism: str = "PLAIN", response: bytes = b"\0guest\0guest") -> int:
-        """Have SASL; returns the outcome's code."""
+    def login(self, mechanism: str = "PLAIN", response: bytes = b"\0guest\0guest") -> int | None:
+        """Have SASL; returns the outcome's code, or None where nothing is said yet."""
         init = performative(SASL_INIT, [Symbol(mechanism), response])
         self.write(SASL_HEADER + encode_frame(SASL, 0, init))
-        outcome: int = self.read()[-1].fields[0]
-        return outcome
+        answer = self.read()[-1]
+        return answer.fields[0] if answer.code == SASL_OUTCOME else None
 
     def open(self, hostname: str | None = None, **fields: Any) -> Heard:
         """Log in and send ``open``; returns what was answered."""
@@ -101,7 +102,12 @@ class Amqp10Client:
         """The same without looking for an answer."""
         assert self.login() == 0
         frame_bytes, channel_max, idle_ms = fields.get("frame_bytes"), fields.get("channel_max"), fields.get("idle_ms")
-        said: list[Any] = ["client", hostname, _uint(frame_bytes), None if channel_max is None else UShort(channel_max)]
+        said: list[Any] = [
+            fields.get("container", "client"),
+            hostname,
+            _uint(frame_bytes),
+            None if channel_max is None else UShort(channel_max),
+        ]
         said += [_uint(idle_ms), None, None, None, None, fields.get("properties")]
         self.write(AMQP_HEADER + encode_frame(AMQP, 0, performative(OPEN, said)))
 

@@ -33,6 +33,7 @@ from amqp_broker.protocols.amqp10.performatives import (
     OPEN,
     REJECTED,
     RELEASED,
+    SASL_OUTCOME,
     SOURCE,
     TARGET,
     TRANSFER,
@@ -70,32 +71,71 @@ def opened(broker: MemoryBroker, *queues: str, in_bytes: bool = False, **fields:
 # --- login
 
 
-@pytest.mark.parametrize(
-    ("mechanism", "response", "code"),
-    [("PLAIN", b"\0guest\0guest", 0), ("ANONYMOUS", b"", 0), ("PLAIN", b"\0guest\0no", 1), ("SCRAM-SHA-1", b"", 1)],
-)
-def test_who_logs_in_is_told_how_it_went(broker: MemoryBroker, mechanism: str, response: bytes, code: int) -> None:
+def assert_silent_end(client: Amqp10Client) -> None:
+    """The client hears nothing, and after three seconds its connection ends."""
+    assert isinstance(client.broker, MemoryBroker)
+    assert client.read() == []
+    client.broker.advance(SILENT_CLOSE_MS - 1)
+    assert not client.connection.finished
+    client.broker.advance(1)
+    assert client.connection.finished
+    assert client.read() == []
+
+
+def assert_refused_late(client: Amqp10Client) -> None:
+    """The client is told after three seconds that it may not log in, and after three more its connection ends."""
+    assert isinstance(client.broker, MemoryBroker)
+    assert client.read() == []
+    client.broker.advance(SILENT_CLOSE_MS - 1)
+    assert client.read() == []
+    client.broker.advance(1)
+    (outcome,) = client.read()
+    assert (outcome.code, outcome.fields[0]) == (SASL_OUTCOME, 1)
+    assert_silent_end(client)
+
+
+@pytest.mark.parametrize(("mechanism", "response"), [("PLAIN", b"\0guest\0guest"), ("ANONYMOUS", b"")])
+def test_who_logs_in_is_told_so(broker: MemoryBroker, mechanism: str, response: bytes) -> None:
     client = Amqp10Client(broker)
-    assert client.login(mechanism, response) == code
+    assert client.login(mechanism, response) == 0
     assert client.headers == [SASL_HEADER]
-    assert client.connection.finished is (code != 0)
+    assert not client.connection.finished
+
+
+def test_who_may_not_log_in_is_told_so_late(broker: MemoryBroker) -> None:
+    client = Amqp10Client(broker)
+    assert client.login("PLAIN", b"\0guest\0no") is None
+    client.write(AMQP_HEADER)  # it is not heard any more
+    assert_refused_late(client)
+    assert client.connection.close_reason == "user 'guest' - invalid credentials"
+
+
+@pytest.mark.parametrize(("mechanism", "response"), [("SCRAM-SHA-1", b""), ("PLAIN", b"guest")])
+def test_what_is_no_login_at_all_is_not_answered(broker: MemoryBroker, mechanism: str, response: bytes) -> None:
+    client = Amqp10Client(broker)
+    assert client.login(mechanism, response) is None
+    assert_silent_end(client)
 
 
 def test_who_does_not_say_who_it_is_is_not_the_administrator_of_the_settings() -> None:
     broker = MemoryBroker(default_user="shop", default_password="secret")
-    assert Amqp10Client(broker).login("ANONYMOUS", b"") == 1
+    client = Amqp10Client(broker)
+    assert client.login("ANONYMOUS", b"") is None
+    assert_refused_late(client)
     assert Amqp10Client(broker).login("PLAIN", b"\0shop\0secret") == 0
 
 
 def test_nobody_comes_in_without_a_name_where_that_is_off() -> None:
     client = Amqp10Client(MemoryBroker(anonymous_login_user="none"))
-    assert client.login("ANONYMOUS", b"") == 1
+    assert client.login("ANONYMOUS", b"") is None
+    assert_silent_end(client)
     assert Amqp10Client(client.broker).login() == 0
 
 
 def test_who_comes_in_without_a_name_is_whom_the_settings_name() -> None:
     client = Amqp10Client(MemoryBroker(default_user="shop", default_password="s", anonymous_login_user="shop"))
-    assert client.login("ANONYMOUS", b"") == 1
+    assert client.login("ANONYMOUS", b"") is None
+    assert_refused_late(client)
     client = Amqp10Client(
         MemoryBroker(
             default_user="shop", default_password="s", anonymous_login_user="shop", anonymous_login_password="s"
@@ -112,15 +152,21 @@ def test_who_comes_without_sasl_is_told_that_it_is_needed(broker: MemoryBroker) 
     assert client.connection.finished
 
 
-def assert_silent_end(client: Amqp10Client) -> None:
-    """The client hears nothing, and after three seconds its connection ends."""
-    assert isinstance(client.broker, MemoryBroker)
-    assert client.read() == []
-    client.broker.advance(SILENT_CLOSE_MS - 1)
-    assert not client.connection.finished
-    client.broker.advance(1)
+def test_behind_sasl_a_wrong_header_ends_the_connection_at_once(broker: MemoryBroker) -> None:
+    client = Amqp10Client(broker)
+    client.login()
+    client.write(SASL_HEADER)
+    assert (client.read(), client.headers) == ([], [SASL_HEADER])
     assert client.connection.finished
-    assert client.read() == []
+
+
+def test_close_before_open_is_answered(broker: MemoryBroker) -> None:
+    client = Amqp10Client(broker)
+    client.login()
+    client.write(AMQP_HEADER)
+    client.send(CLOSE)
+    assert [one.code for one in client.read()] == [CLOSE]
+    assert client.connection.finished
 
 
 @pytest.mark.parametrize(
@@ -135,6 +181,7 @@ def assert_silent_end(client: Amqp10Client) -> None:
             "amqp:resource-limit-exceeded: connection refused: node connection limit",
         ),
         ({}, None, {"frame_bytes": 511}, "amqp:frame-size-too-small: max_frame_size (511) < minimum"),
+        ({}, None, {"container": None}, "amqp:decode-error: open has no container-id"),
         ({}, None, {"idle_ms": 999}, "amqp:not-allowed: idle-time-out (999 ms) < minimum"),
         ({}, "x" * 8_192, {}, "amqp:connection:framing-error: frame size (8"),
     ],

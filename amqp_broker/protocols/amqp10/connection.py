@@ -65,7 +65,7 @@ from amqp_broker.protocols.amqp10.performatives import (
     whole_transfer,
 )
 from amqp_broker.protocols.amqp10.session import Session
-from amqp_broker.session.login import Refused
+from amqp_broker.session.login import Refusal, Refused
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
@@ -223,8 +223,9 @@ class Connection(ConnectionContext):
         elif self._step is Step.AUTHENTICATED and header == AMQP_HEADER:
             self._step = Step.OPENING
             self.output.send(AMQP_HEADER)
-        else:  # who wants no SASL is told that it is needed (AMQP 1.0, 2.2)
-            self.output.send(AMQP_HEADER if self._step is Step.AUTHENTICATED else SASL_HEADER)
+        else:
+            if self._step is Step.HEADER:  # who wants no SASL is told that it is needed (AMQP 1.0, 2.2)
+                self.output.send(SASL_HEADER)
             self.close_reason = "SASL is needed" if header in HEADERS else "wrong protocol header"
             self.has_failed = True
             self.finish()
@@ -237,19 +238,24 @@ class Connection(ConnectionContext):
             authenticate(self.login, self.mechanism, fields.binary(1) or b"")
         except Refused as refused:
             self.login.tell(self.mechanism, "AMQP 1.0", str(refused))
-            self.output.send(encode_frame(SASL, 0, sasl_outcome(SASL_REFUSED)))
-            self.close_reason = str(refused)
-            self.has_failed = True
-            self.finish()
+            self._end_silently(str(refused), self._tell_refused if refused.reason is Refusal.LOGIN else self.finish)
             return
         self.login.tell(self.mechanism, "AMQP 1.0")
         self._step = Step.AUTHENTICATED
         self._splitter.expects_header = True
         self.output.send(encode_frame(SASL, 0, sasl_outcome(SASL_OK)))
 
+    def _tell_refused(self) -> None:
+        """Tell the client that it may not log in: late, as RabbitMQ, against who tries one password after another."""
+        self.output.send(encode_frame(SASL, 0, sasl_outcome(SASL_REFUSED)))
+        self._deadline = self.broker.timers.after(SILENT_CLOSE_MS, self.finish)
+
     def _open(self, fields: Fields) -> None:
         broker, settings = self.broker, self.broker.settings
-        self.container = fields.text(0) or ""
+        container = fields.text(0)
+        if container is None:
+            raise decode_error("open has no container-id")
+        self.container = container
         self.client_properties = fields.map(9)
         frame_bytes_max = fields.number(2)
         if frame_bytes_max is not None and frame_bytes_max < FRAME_BYTES_MIN_MAX:
@@ -298,10 +304,7 @@ class Connection(ConnectionContext):
         code = fields.code
         if code == CLOSE:
             self.close_reason = "closed by client"
-            if self._step is Step.OPEN:
-                self._close(None)
-            else:
-                self.finish()
+            self._close(None)
         elif self._step is Step.OPENING:
             if code != OPEN:
                 raise ProtocolError(NOT_ALLOWED, "something else before open", Scope.CONNECTION)
@@ -364,9 +367,9 @@ class Connection(ConnectionContext):
             self._log("connection error", error)
             self._close(error)
         else:
-            self._end_silently(str(error))
+            self._end_silently(str(error), self.finish)
 
-    def _end_silently(self, reason: str) -> None:
+    def _end_silently(self, reason: str, after_a_while: Callable[[], None]) -> None:
         """Tell the client nothing, and end the connection after a while: RabbitMQ's way with who is not let in.
 
         AMQP 1.0 (2.4.1) would have it told why, in ``close`` behind an ``open``; but some clients take the ``open`` for
@@ -376,7 +379,7 @@ class Connection(ConnectionContext):
         self.has_failed = True
         self._step = Step.CLOSED
         self.stop_waiting()
-        self._deadline = self.broker.timers.after(SILENT_CLOSE_MS, self.finish)
+        self._deadline = self.broker.timers.after(SILENT_CLOSE_MS, after_a_while)
 
     def _log(self, event: str, error: ProtocolError) -> None:
         log_event(
