@@ -16,6 +16,8 @@ from amqp_broker.protocols.amqp10.performatives import (
     BEGIN,
     CLOSE,
     DETACH,
+    END,
+    FLOW,
     RELEASED,
     SOURCE,
     TARGET,
@@ -53,6 +55,15 @@ def test_more_sessions_than_were_agreed_on(amqp10: Amqp10Client) -> None:
     amqp10.write(encode_frame(AMQP, 64, begin))
     said = "channel number (64) exceeds maximum channel number (63)"
     assert closed(amqp10) == ("amqp:connection:framing-error", said)
+
+
+def test_what_is_about_a_session_that_is_not_there(amqp10: Amqp10Client) -> None:
+    amqp10.write(encode_frame(AMQP, 7, performative(FLOW, [None, UInt(1), UInt(0), UInt(1)])))
+    amqp10.write(encode_frame(AMQP, 7, performative(END, [])))
+    amqp10.write(encode_frame(AMQP, 7, performative(BEGIN, [None, UInt(0), UInt(WINDOW), UInt(WINDOW)])))
+    amqp10.expect(BEGIN)
+    amqp10.write(encode_frame(AMQP, 64, performative(END, [])))
+    assert closed(amqp10)[0] == "amqp:connection:framing-error"
 
 
 # --- messages

@@ -514,6 +514,16 @@ def test_who_begins_and_ends_sessions_gives_others_their_turn(broker: MemoryBrok
     assert begun + [one.code for one in client.read()].count(BEGIN) == 200
 
 
+def test_what_is_about_a_session_that_is_not_there_is_passed_over(broker: MemoryBroker) -> None:
+    client = opened(broker)
+    client.send(FLOW, None, UInt(1), UInt(0), UInt(1), channel=7)
+    client.send(END, channel=7)
+    assert client.begin(channel=7).code == BEGIN
+    client.send(END, channel=64)
+    (close,) = client.read()
+    assert (close.code, close.error) == (CLOSE, "amqp:connection:framing-error")
+
+
 def test_close_is_answered(broker: MemoryBroker) -> None:
     client = opened(broker)
     client.send(CLOSE)

@@ -309,6 +309,8 @@ class Connection(ConnectionContext):
             if code != OPEN:
                 raise ProtocolError(NOT_ALLOWED, "something else before open", Scope.CONNECTION)
             self._open(fields)
+        elif channel > self.channel_max:
+            raise framing_error(f"channel number ({channel}) exceeds maximum channel number ({self.channel_max})")
         elif code == OPEN:
             raise ProtocolError(NOT_ALLOWED, "a second open", Scope.CONNECTION)
         elif channel in self._ended_channels:
@@ -316,10 +318,8 @@ class Connection(ConnectionContext):
                 self._ended_channels.discard(channel)
         elif channel in self.sessions:
             self._handle_session(self.sessions[channel], fields, payload)
-        elif code == BEGIN:
+        elif code == BEGIN:  # anything else about a session that is not there is passed over, as by RabbitMQ
             self._begin(channel, fields)
-        elif code != END:
-            raise ProtocolError(NOT_ALLOWED, f"there is no session on channel {channel}", Scope.CONNECTION)
 
     def _handle_session(self, session: Session, fields: Fields, payload: bytes) -> None:
         if fields.code == END:
@@ -328,8 +328,6 @@ class Connection(ConnectionContext):
             session.handle(fields, payload)
 
     def _begin(self, channel: int, fields: Fields) -> None:
-        if channel > self.channel_max:
-            raise framing_error(f"channel number ({channel}) exceeds maximum channel number ({self.channel_max})")
         limit = self.client.user.limits.channels_max
         if limit is not None and self.broker.open_connections.channels_of_user(self.user_name) >= limit:
             text = f"number of channels opened for user '{self.user_name}' has reached the maximum allowed user limit"
