@@ -524,7 +524,20 @@ def test_queues_are_managed(broker: BrokerUnderTest, connect: Connect, ch: Chann
     assert manager.ask("DELETE", f"/queues/{name}/messages") == ("200", Map([("message_count", ULong(1))]))
     assert manager.ask("DELETE", f"/queues/{name}") == ("200", Map([("message_count", ULong(0))]))
     assert manager.ask("DELETE", f"/queues/{name}") == ("200", Map([("message_count", ULong(0))]))
-    assert manager.ask("PUT", "/queues/amq.mine", Map([]))[0] == "403"
+    reserved = "starts with reserved prefix 'amq.'"
+    assert manager.ask("PUT", "/queues/amq.mine", Map([])) == ("403", f"queue 'amq.mine' in vhost '/' {reserved}")
+    assert manager.ask("DELETE", f"/queues/{name}/messages") == ("400", f"no queue '{name}' in vhost '/'")
+    wrong = Map([("durable", False), ("arguments", Map([("x-queue-type", "stream")]))])
+    words = f"invalid property 'non-durable' for queue '{name}' in vhost '/'"
+    assert manager.ask("PUT", f"/queues/{name}", wrong) == ("400", words)
+    arguments = Map([("x-queue-type", "stream"), ("x-stream-filter-size-bytes", 5)])
+    words = "Invalid value for  x-stream-filter-size-bytes"
+    assert manager.ask("PUT", f"/queues/{name}", Map([("arguments", arguments)])) == ("400", words)
+    assert manager.ask("PUT", f"/queues/{name}", Map([("arguments", Map([(5, 5)]))]))[0] == "400"
+    manager.ask("PUT", f"/queues/{name}", Map([("arguments", Map([("x-queue-type", "stream")]))]))
+    words = f"purge not supported by queue '{name}' in vhost '/'"
+    assert manager.ask("DELETE", f"/queues/{name}/messages") == ("400", words)
+    assert manager.ask("DELETE", f"/queues/{name}")[0] == "200"
 
 
 def test_exchanges_and_bindings_are_managed(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
@@ -533,6 +546,12 @@ def test_exchanges_and_bindings_are_managed(broker: BrokerUnderTest, connect: Co
     assert manager.ask("PUT", f"/exchanges/{exchange}", Map([("type", "headers")])) == ("204", None)
     assert manager.ask("PUT", f"/exchanges/{exchange}", Map([("type", "fanout")]))[0] == "409"
     assert manager.ask("PUT", f"/exchanges/{exchange}-2", Map([("type", "nonsense")]))[0] == "400"
+    words = "exchange 'amq.mine' in vhost '/' starts with reserved prefix 'amq.'"
+    assert manager.ask("PUT", "/exchanges/amq.mine", Map([])) == ("403", words)
+    assert manager.ask("DELETE", "/exchanges/amq.mine") == ("403", words)
+    ends = [("source", exchange), ("destination_queue", "nowhere"), ("binding_key", "k"), ("arguments", Map([]))]
+    assert manager.ask("POST", "/bindings", Map(ends)) == ("400", "no queue 'nowhere' in vhost '/'")
+    assert manager.ask("POST", "/bindings", Map([*ends, ("nonsense", 1)]))[0] == "400"
     for arguments in (Map([]), Map([("h", "v")])):
         binding = [("source", exchange), ("destination_queue", name), ("binding_key", "k/1"), ("arguments", arguments)]
         assert manager.ask("POST", "/bindings", Map(binding)) == ("204", None)

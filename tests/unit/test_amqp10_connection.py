@@ -630,6 +630,25 @@ def test_queues_are_managed_over_a_pair_of_links(broker: MemoryBroker) -> None:
         assert ask(client, "PUT", "/queues/q", Map([("arguments", arguments)]))[0] == status
 
 
+def test_requests_that_cannot_be_met_have_rabbitmqs_statuses(broker: MemoryBroker) -> None:
+    client = managing(broker)
+    arguments = Map([("x-queue-type", "stream"), ("x-stream-filter-size-bytes", 5)])
+    binding = [("source", "amq.fanout"), ("destination_queue", "nowhere"), ("binding_key", "k")]
+    prefix = "starts with reserved prefix 'amq.'"
+    for method, path, body, status, words in (
+        ("DELETE", "/queues/nowhere/messages", None, "400", "no queue 'nowhere' in vhost '/'"),
+        ("PUT", "/queues/amq.q", Map([]), "403", f"queue 'amq.q' in vhost '/' {prefix}"),
+        ("PUT", "/queues/s", Map([("arguments", arguments)]), "400", "Invalid value for  x-stream-filter-size-bytes"),
+        ("PUT", "/queues/q", Map([("arguments", Map([(5, 5)]))]), "400", "unsupported argument 5"),
+        ("PUT", "/exchanges/amq.x", Map([]), "403", f"exchange 'amq.x' in vhost '/' {prefix}"),
+        ("PUT", "/exchanges/amq.fanout", Map([("type", "fanout")]), "204", None),
+        ("DELETE", "/exchanges/amq.fanout", None, "403", f"exchange 'amq.fanout' in vhost '/' {prefix}"),
+        ("POST", "/bindings", Map(binding), "400", "no queue 'nowhere' in vhost '/'"),
+        ("POST", "/bindings", Map([*binding, ("nonsense", 1)]), "400", "bad binding field nonsense"),
+    ):
+        assert ask(client, method, path, body) == (status, words)
+
+
 def test_what_nobody_else_would_have_a_turn_for_is_refused(broker: MemoryBroker) -> None:
     client = managing(broker)
     client.transfer(bytes(100_000), settled=True, more=True)

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 _STATUS: Final = {ReplyCode.NOT_FOUND: 404, ReplyCode.ACCESS_REFUSED: 403, ReplyCode.PRECONDITION_FAILED: 409}
 
+# What is said of a new queue with status 400 by RabbitMQ, where it says 409 of all else that does not fit.
+_IMPOSSIBLE_QUEUE: Final = ("invalid property '", "Invalid value for  x-stream", "Exceeded max value for x-stream")
+
+_BINDING_FIELDS: Final = ("source", "destination_queue", "destination_exchange", "binding_key", "arguments")
+
 
 class Refusal(Exception):
     """A request that cannot be met.
@@ -170,15 +175,21 @@ class Management:
             raise Refusal(400, "declare queue with empty name not allowed")
         _check_name(name)
         flags = _flags(body, "queue", {"durable": True, "exclusive": False, "auto_delete": False})
+        self._check_not_reserved("queue", name)
         is_there = name in self._host.queues
-        queue = self._host.declare_queue(
-            self._client,
-            name,
-            durable=flags["durable"],
-            exclusive=flags["exclusive"],
-            auto_delete=flags["auto_delete"],
-            arguments=_arguments(body),
-        )
+        try:
+            queue = self._host.declare_queue(
+                self._client,
+                name,
+                durable=flags["durable"],
+                exclusive=flags["exclusive"],
+                auto_delete=flags["auto_delete"],
+                arguments=_arguments(body),
+            )
+        except AmqpError as error:
+            if is_there or not error.explanation.startswith(_IMPOSSIBLE_QUEUE):
+                raise
+            raise Refusal(400, error.explanation) from error
         return Answer(200 if is_there else 201, self._described(queue))
 
     def _delete_queue(self, name: str) -> Answer:
@@ -191,9 +202,16 @@ class Management:
 
     def _purge(self, name: str) -> Answer:
         self._client.check_read("queue", name)
-        queue = self._queue(name)
+        queue = self._host.queues.get(name)
+        if queue is None:
+            raise Refusal(400, f"no queue '{name}' in vhost '{self._host.name}'")
         queue.check_access(self._client)
-        count, _ = queue.purge()  # it is empty at once; what is left to be done is nobody's to wait for
+        try:
+            count, _ = queue.purge()  # it is empty at once; what is left to be done is nobody's to wait for
+        except AmqpError as error:
+            if error.code is not ReplyCode.NOT_IMPLEMENTED:
+                raise
+            raise Refusal(400, f"purge not supported by queue '{name}' in vhost '{self._host.name}'") from error
         return Answer(200, Map([("message_count", ULong(count))]))
 
     # --- exchanges
@@ -203,6 +221,8 @@ class Management:
         flags = _flags(body, "exchange", {"durable": True, "auto_delete": False, "internal": False}, "type")
         kind = "direct" if body.get("type") is None else _text(body, "type")
         is_there = name in self._host.exchanges
+        if not is_there:
+            self._check_not_reserved("exchange", name)
         try:
             self._host.declare_exchange(
                 self._client,
@@ -221,16 +241,29 @@ class Management:
 
     def _delete_exchange(self, name: str) -> Answer:
         _check_name(name)
+        self._check_not_reserved("exchange", name)
         self._host.delete_exchange(self._client, name, if_unused=False)
         return Answer(204)
+
+    def _check_not_reserved(self, kind: str, name: str) -> None:
+        if name.startswith("amq."):
+            raise Refusal(403, f"{kind} '{name}' in vhost '{self._host.name}' starts with reserved prefix 'amq.'")
 
     # --- bindings
 
     def _bind(self, body: Map) -> Answer:
+        for field, _ in body.pairs:
+            if field not in _BINDING_FIELDS:
+                raise Refusal(400, f"bad binding field {str(field)[:50]}")
         kind = "queue" if body.get("destination_queue") is not None else "exchange"
         destination = _text(body, f"destination_{kind}")
         source, key = _text(body, "source"), _text(body, "binding_key")
-        self._host.bind(self._client, source, kind, destination, key, _arguments(body))
+        try:
+            self._host.bind(self._client, source, kind, destination, key, _arguments(body))
+        except AmqpError as error:
+            if error.code is ReplyCode.ACCESS_REFUSED:
+                raise
+            raise Refusal(400, error.explanation) from error
         return Answer(204)
 
     def _unbind(self, segment: str) -> Answer:
@@ -323,6 +356,9 @@ def _arguments(body: Map) -> Table:
         return {}
     if not isinstance(arguments, Map):
         raise Refusal(400, "'arguments' takes a map")
+    for key, _ in arguments.pairs:
+        if not isinstance(key, str):
+            raise Refusal(400, f"unsupported argument {str(key)[:50]}")
     return table_of(arguments)
 
 
