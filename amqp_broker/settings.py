@@ -426,7 +426,7 @@ class Settings:
         536_870_912,
         "The same while nobody waits for the disk, neither for a confirm nor for anything else: so much of large "
         "bodies, but no more than the disk takes in two seconds, a quarter of memory_budget_bytes, and half of the "
-        "free space.",
+        "free space. In a cluster it is as if it were 0.",
         minimum=0,
     )
     segment_size_bytes: int = _setting(

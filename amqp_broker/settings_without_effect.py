@@ -37,6 +37,11 @@ def without_effect(settings: Settings) -> list[tuple[str, str]]:
     is_divided = settings.processes > 1
     need(not is_divided, "several processes speak no protocols of packages: set processes to 1", "plugin_protocols")
     need(not is_node, "a cluster takes definitions by 'amqp-broker definitions import'", "load_definitions")
+    need(
+        not is_node or not settings.journal_unawaited_bytes_max,
+        "in a cluster it is as if it were 0: set journal_pending_bytes_max",
+        "journal_unawaited_bytes_max",
+    )
     need(settings.tls_client_certificate != "none", _NO_CLIENT_CERTIFICATE, "tls_ca", "tls_login_from")
     need(
         bool(settings.tls_ca),

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -434,7 +435,9 @@ class ClusterNode:
     def _new_server(self, gate: OutputGate, shard: int) -> BrokerServer:
         sharing = self._sharing if shard == ROOT_SHARD else None  # others may outlive the root, and share nothing
         until_shared = sharing.until_shared if sharing is not None else None
-        server = BrokerServer(self._settings, output_gate=gate, until_shared=until_shared)
+        # The loop writes what waits when a shard ends, and renews the lease of all: it must not take two seconds.
+        settings = replace(self._settings, journal_unawaited_bytes_max=0)
+        server = BrokerServer(settings, output_gate=gate, until_shared=until_shared)
         server.accepting = lambda: self._reception.endpoints
         server.node_name, server.other_nodes = self._configuration.node_name, self._other_nodes
         server.limits = self._limits

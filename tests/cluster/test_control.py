@@ -40,6 +40,7 @@ def node_in(folder: Path, shards: int = 1) -> ClusterNode:
 def test_a_command_that_waits_is_answered_when_the_node_owns_the_broker_no_more(tmp_path: Path) -> None:
     node = node_in(tmp_path)
     server = node._new_server(cast(OutputGate, None), 0)
+    assert server.settings.journal_unawaited_bytes_max == 0  # it is written by the loop that renews the lease
     server.open(cast(Journal, SegmentJournal(MemoryFiles())))  # nobody writes what it is given
     root = node._known.shards[0]
 

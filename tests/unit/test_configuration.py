@@ -227,6 +227,10 @@ def test_a_mistake_in_a_file_is_told_in_our_words_with_its_line(toml: Path) -> N
         ({"cluster": "etcd://h:1/c", "etcd_ca": "ca.pem"}, "TLS to etcd is off: use etcds://"),
         ({"cluster": "etcd://h:1/c", "load_definitions": "d"}, "definitions by 'amqp-broker definitions import'"),
         (
+            {"cluster": "etcd://h:1/c", "journal_unawaited_bytes_max": "1"},
+            "in a cluster it is as if it were 0: set journal_pending_bytes_max",
+        ),
+        (
             {"management_port": "-1", "metrics_port": "-1", "management_host": "*"},
             "set management_port or metrics_port",
         ),
