@@ -131,11 +131,12 @@ class GatheredBatch:
         """
         encoded: list[tuple[Piece, ...]] = []
         for low in range(0, len(self.records), _ENCODED_AT_ONCE):
+            if low:
+                sleep(0)
             encoded += [
                 encode_unwritten(record, end - record[1], BLOCK_BYTES_MAX) if record is not None else ()
                 for end, record in enumerate(self.records[low : low + _ENCODED_AT_ONCE], self.first_reference + low + 1)
             ]
-            sleep(0)
         return encoded
 
     @property
