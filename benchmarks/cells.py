@@ -170,11 +170,14 @@ def _one_queue_cells() -> Iterator[Cell]:
 # --- exchanges
 
 
-def fan_out(broker: RunningBroker, timing: Timing, *, count: int, persistent: bool) -> Figures:
+def fan_out(
+    broker: RunningBroker, timing: Timing, *, count: int, persistent: bool, each_max: int = 0, write_count: int = 0
+) -> Figures:
     """One publish reaches many queues, each with a connection that consumes it; deliveries are counted."""
     queues = numbered(count)
     message = publish("benchmark.fanout", "", b"x" * 12, persistent=persistent)
-    plan = Plan([[message]], [[queue] for queue in queues], copies=count)
+    consumers = [[queue] for queue in queues]
+    plan = Plan([[message]], consumers, copies=count, each_max=each_max, write_count=write_count)
     with declared(broker, queues, durable=persistent) as client:
         client.declare_exchange("benchmark.fanout", "fanout")
         for queue in queues:

@@ -101,6 +101,25 @@ TARGETS = (
     Target("the same, persistent, 16 KiB: rate", _ratios(RATE, "single-acks/persistent/16KiB"), 2.5, True),
     Target("fan-out to 5, transient: rate", _ratios(RATE, "fan-out-5/transient/*"), 1.5, True),
     Target("fan-out to 5, persistent: rate", _ratios(RATE, "fan-out-5/persistent/*"), 2.5, True),
+    Target("a hundred a call, publish only, transient, 12 B: rate", _ratios(RATE, "writes/100/publish"), 2, True),
+    Target("a hundred a call, publish with confirms: rate", _ratios(RATE, "writes/100/confirms"), 3, True),
+    Target("a hundred a call, automatic acks: rate", _ratios(RATE, "writes/100/auto-ack"), 1.5, True),
+    Target("a hundred a call, confirms and acks: rate", _ratios(RATE, "writes/100/single-acks"), 2, True),
+    *(
+        Target(
+            f"a hundred a call, confirms and acks, persistent, {text}: rate",
+            _ratios(RATE, f"writes/100/single-acks/persistent/{size}"),
+            bound,
+            True,
+        )
+        for text, size, bound in (("12 B", "12B", 3), ("1 KiB", "1KiB", 4), ("16 KiB", "16KiB", 2.5))
+    ),
+    Target(
+        "a hundred a call, fan-out to 5, transient: rate", _ratios(RATE, "writes/100/fan-out-5/transient"), 1.5, True
+    ),
+    Target(
+        "a hundred a call, fan-out to 5, persistent: rate", _ratios(RATE, "writes/100/fan-out-5/persistent"), 2.5, True
+    ),
     Target("one message a call, publish only: rate", _ratios(RATE, "writes/1/publish"), 2, True),
     Target("one message a call, all else: rate", _ratios(RATE, "writes/1/*", but=("writes/1/publish",)), 3, True),
     Target("every cell: rate", _ratios(RATE, *SIDE_BY_SIDE, but=FIXED_RATE), 1.2, True),

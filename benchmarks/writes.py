@@ -1,8 +1,8 @@
 """How clients write: one message a call or many, few on their way or many, a small prefetch window or a large one.
 
-Real clients most often send one message at a time; then what a chunk costs counts as much as what a message does. All
-is transient, 12 bytes a message. The first number in a cell's name is how many messages are written in one call; 1,000
-are on their way at most, and 300 unacknowledged, where the name does not say otherwise.
+Real clients most often send one message at a time; then what a chunk costs counts as much as what a message does. The
+first number in a cell's name is how many messages are written in one call; 1,000 are on their way at most, and 300
+unacknowledged, each is transient and has 12 bytes, where the name does not say otherwise.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from benchmarks.brokers import RunningBroker
-from benchmarks.cells import QUEUE, Cell, Plan, declared, run_plan
+from benchmarks.cells import QUEUE, SIZES, Cell, Plan, declared, fan_out, run_plan
 from benchmarks.frames import publish
 from benchmarks.load import Acks
 from benchmarks.measuring import Figures, Timing
@@ -30,10 +30,12 @@ def written(
     acks: Acks = Acks.NONE,
     in_flight: int = IN_FLIGHT,
     prefetch: int = PREFETCH,
+    body_bytes: int = 12,
+    persistent: bool = False,
 ) -> Figures:
     """A producer that writes so many messages in one call, and a consumer or none."""
     plan = Plan(
-        [[publish("", QUEUE, b"x" * 12)]],
+        [[publish("", QUEUE, b"x" * body_bytes, persistent=persistent)]],
         [[QUEUE]] if consumed else [],
         confirms=confirms,
         acks=acks,
@@ -41,7 +43,7 @@ def written(
         write_count=write,
         prefetch=prefetch,
     )
-    with declared(broker, [QUEUE]):
+    with declared(broker, [QUEUE], durable=persistent):
         return run_plan(broker, timing, plan)
 
 
@@ -66,3 +68,12 @@ def _cells() -> Iterator[Cell]:
             yield Cell(
                 f"writes/{write}/single-acks/prefetch-{prefetch}", partial(single_acks, write=write, prefetch=prefetch)
             )
+    yield Cell("writes/100/confirms/persistent/12B", partial(written, write=100, confirms=True, persistent=True))
+    for size in ("12B", "1KiB", "16KiB"):
+        yield Cell(
+            f"writes/100/single-acks/persistent/{size}",
+            partial(single_acks, write=100, body_bytes=SIZES[size], persistent=True),
+        )
+    for kind in ("transient", "persistent"):
+        run = partial(fan_out, count=5, persistent=kind == "persistent", write_count=100, each_max=IN_FLIGHT)
+        yield Cell(f"writes/100/fan-out-5/{kind}", run)
