@@ -173,7 +173,8 @@ def _messages_in(received: bytearray) -> list[bytes]:
         end = offset + _PREFIX.size + size
         if end > len(received):
             break
-        messages.append(bytes(received[offset + _PREFIX.size : end]))
+        with memoryview(received) as view:
+            messages.append(bytes(view[offset + _PREFIX.size : end]))
         offset = end
     del received[:offset]
     return messages

@@ -185,10 +185,21 @@ class Connection:
         Raises:
             Http2Failed: nothing more will come.
         """
-        received = self._received + data if self._received else data
-        view = memoryview(received)
         events: list[Event] = []
-        offset, end = 0, len(received)
+        offset = 0
+        if self._received:
+            # Only the frame that was here in part is put together: most of the time much has come behind it.
+            offset = _missing_bytes(self._received, data)
+            begun = self._received + data[:offset]
+            self._received = begun[self._take_frames(begun, 0, events) :]
+        if offset < len(data):
+            self._received = data[self._take_frames(data, offset, events) :]
+        return events
+
+    def _take_frames(self, received: bytes, offset: int, events: list[Event]) -> int:
+        """Take the frames that are here in full from an offset on; returns where the next one begins."""
+        view = memoryview(received)
+        end = len(received)
         while end - offset >= _FRAME.size:
             length_and_kind, flags, stream = _FRAME.unpack_from(received, offset)
             start = offset + _FRAME.size
@@ -199,8 +210,7 @@ class Connection:
                 break
             self._take_frame(length_and_kind & 0xFF, flags, stream & _STREAM_MAX, view[start:behind], events)
             offset = behind
-        self._received = received[offset:]
-        return events
+        return offset
 
     def _take_frame(self, kind: int, flags: int, stream: int, payload: memoryview, events: list[Event]) -> None:
         if not self._is_begun and kind != _SETTINGS:
@@ -321,6 +331,15 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 def _window_update(stream: int, increment: int) -> bytes:
     return _frame(_WINDOW_UPDATE, 0, stream, _NUMBER.pack(increment))
+
+
+def _missing_bytes(begun: bytes, data: bytes) -> int:
+    """How much of what has come now belongs to a frame that was here in part."""
+    head = (begun[: _FRAME.size] + data[: _FRAME.size])[: _FRAME.size]
+    if len(head) < _FRAME.size:
+        return len(data)
+    length_and_kind: int = _FRAME.unpack(head)[0]
+    return min(_FRAME.size + (length_and_kind >> 8) - len(begun), len(data))
 
 
 def _number(payload: memoryview) -> int:

@@ -136,7 +136,7 @@ class KeyValue:
     lease: int
 
     @classmethod
-    def read(cls, encoded: bytes) -> KeyValue:
+    def read(cls, encoded: wire.Part) -> KeyValue:
         """Read one.
 
         Raises:
@@ -155,7 +155,7 @@ class KeyValue:
 
 def _revision_in(fields: wire.Fields) -> int:
     """The store's revision, from the header of an answer."""
-    return wire.integer_of(wire.decode(wire.data_of(fields, 1)), 3)
+    return wire.integer_of(wire.decode(wire.message_in(fields, 1)), 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +168,10 @@ class RangeAnswer:
     count: int
 
     @classmethod
-    def read(cls, encoded: bytes) -> RangeAnswer:
+    def read(cls, encoded: wire.Part) -> RangeAnswer:
         """Read it."""
         fields = wire.decode(encoded)
-        entries = [KeyValue.read(entry) for entry in wire.all_data_of(fields, 2)]
+        entries = [KeyValue.read(entry) for entry in wire.messages_in(fields, 2)]
         return cls(_revision_in(fields), entries, bool(wire.integer_of(fields, 3)), wire.integer_of(fields, 4))
 
 
@@ -188,8 +188,8 @@ class TransactionAnswer:
         """Read it."""
         fields = wire.decode(encoded)
         ranges = []
-        for operation in wire.all_data_of(fields, 3):
-            ranges += [RangeAnswer.read(one) for one in wire.all_data_of(wire.decode(operation), _RANGE_OPERATION)]
+        for operation in wire.messages_in(fields, 3):
+            ranges += [RangeAnswer.read(one) for one in wire.messages_in(wire.decode(operation), _RANGE_OPERATION)]
         return cls(_revision_in(fields), bool(wire.integer_of(fields, 2)), ranges)
 
 
@@ -240,9 +240,9 @@ class WatchAnswer:
         """Read it."""
         fields = wire.decode(encoded)
         events = []
-        for one in wire.all_data_of(fields, 11):
+        for one in wire.messages_in(fields, 11):
             event = wire.decode(one)
-            events.append(Event(bool(wire.integer_of(event, 1)), KeyValue.read(wire.data_of(event, 2))))
+            events.append(Event(bool(wire.integer_of(event, 1)), KeyValue.read(wire.message_in(event, 2))))
         return cls(
             _revision_in(fields),
             bool(wire.integer_of(fields, 3)),
@@ -300,7 +300,7 @@ class Member:
     def read_all(cls, encoded: bytes) -> list[Member]:
         """Read the answer to ``MEMBER_LIST``, whose request is empty."""
         members = []
-        for one in wire.all_data_of(wire.decode(encoded), 2):
+        for one in wire.messages_in(wire.decode(encoded), 2):
             fields = wire.decode(one)
             name = wire.data_of(fields, 2).decode("utf-8", "replace")
             clients, peers = _texts(fields, 4), _texts(fields, 3)
@@ -328,7 +328,7 @@ class StatusAnswer:
     def read(cls, encoded: bytes) -> StatusAnswer:
         """Read it."""
         fields = wire.decode(encoded)
-        header = wire.decode(wire.data_of(fields, 1))
+        header = wire.decode(wire.message_in(fields, 1))
         return cls(
             wire.integer_of(header, 2),
             wire.integer_of(header, 3),
@@ -357,7 +357,7 @@ def alarm_request(action: AlarmAction, member_id: int = 0, alarm: int = 0) -> by
 
 def alarms_in(encoded: bytes) -> list[tuple[int, int]]:
     """The alarms that are raised: the member of each, and which it is."""
-    alarms = [wire.decode(one) for one in wire.all_data_of(wire.decode(encoded), 2)]
+    alarms = [wire.decode(one) for one in wire.messages_in(wire.decode(encoded), 2)]
     return [(wire.integer_of(alarm, 1), wire.integer_of(alarm, 2)) for alarm in alarms]
 
 

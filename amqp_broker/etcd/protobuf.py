@@ -1,7 +1,8 @@
 """The part of protobuf's encoding that etcd's messages need: varints and length-delimited fields.
 
 A message that is read becomes a mapping from field numbers to all the values that stood there, in their order; what its
-fields mean is said in ``messages.py``. (Protocol Buffers documentation, "Encoding".)
+fields mean is said in ``messages.py``. Bytes are copied when they are asked for, and no sooner: what is within messages
+within messages would be copied once for each. (Protocol Buffers documentation, "Encoding".)
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ FIXED_64: Final = 1
 LENGTH_DELIMITED: Final = 2
 FIXED_32: Final = 5
 
-Value = int | bytes
+Part = bytes | memoryview
+Value = int | memoryview  # a view of what was read
 Fields = dict[int, list[Value]]
 
 
@@ -53,13 +55,14 @@ def beginning(field: int, size_bytes: int) -> bytes:
     return encode_varint(field << 3 | LENGTH_DELIMITED) + encode_varint(size_bytes)
 
 
-def decode(encoded: bytes) -> Fields:
+def decode(encoded: Part) -> Fields:
     """Read a message.
 
     Raises:
         MalformedMessage: it cannot be read.
     """
     fields: Fields = {}
+    view = memoryview(encoded)
     offset, end = 0, len(encoded)
     while offset < end:
         tag, offset = _read_varint(encoded, offset)
@@ -78,12 +81,12 @@ def decode(encoded: bytes) -> Fields:
                 raise MalformedMessage(f"a field of wire type {kind}")
             if offset + size > end:
                 raise MalformedMessage("a field is longer than its message")
-            value, offset = encoded[offset : offset + size], offset + size
+            value, offset = view[offset : offset + size], offset + size
         fields.setdefault(tag >> 3, []).append(value)
     return fields
 
 
-def _read_varint(encoded: bytes, offset: int) -> tuple[int, int]:
+def _read_varint(encoded: Part, offset: int) -> tuple[int, int]:
     number = shift = 0
     while True:
         if offset >= len(encoded) or shift > 63:
@@ -117,19 +120,37 @@ def data_of(fields: Fields, field: int) -> bytes:
     Raises:
         MalformedMessage: the field is no bytes.
     """
-    values = all_data_of(fields, field)
-    return values[-1] if values else b""
+    return bytes(message_in(fields, field))
 
 
 def all_data_of(fields: Fields, field: int) -> list[bytes]:
-    """All the values of a repeated field of bytes or messages.
+    """All the values of a repeated field of bytes.
+
+    Raises:
+        MalformedMessage: one of them is no bytes.
+    """
+    return list(map(bytes, messages_in(fields, field)))
+
+
+def message_in(fields: Fields, field: int) -> Part:
+    """The message of a field, to be decoded; an empty one where it is not there.
+
+    Raises:
+        MalformedMessage: the field is no bytes.
+    """
+    messages = messages_in(fields, field)
+    return messages[-1] if messages else b""
+
+
+def messages_in(fields: Fields, field: int) -> list[memoryview]:
+    """All the messages of a repeated field, to be decoded.
 
     Raises:
         MalformedMessage: one of them is no bytes.
     """
     found = []
     for value in fields.get(field, ()):
-        if not isinstance(value, bytes):
+        if isinstance(value, int):
             raise MalformedMessage(f"field {field} is no bytes")
         found.append(value)
     return found
