@@ -45,14 +45,16 @@ OF_ALL: Final = (  # added up
     "connections.close",
     "connections.close-many",
     "drops.count",
+    "federation.restart",
     "plugins.disable",
     "plugins.enable",
     "status",
 )
+PARAMETERS: Final = "parameters."
 IMPORT: Final = "definitions.import"
 EXPORT: Final = "definitions.export"
 OF_ONE: Final = ("events.", "limits.", "listeners.", "log.")  # what a process does to itself, and tells of itself
-OF_SOME: Final = ("connections.close",)  # of these, what is named need not be with each
+OF_SOME: Final = ("connections.close", "federation.restart")  # of these, what is named need not be with each
 KNOWN_TO_ALL: Final = ("users", "virtual_hosts")  # counts that are not added
 
 Answer = dict[str, Any]
@@ -119,6 +121,7 @@ class ProcessCommands:
             return
         result: Any = None
         missing: Answer | None = None
+        is_there = False
         for number in numbers:
 
             async def pass_on(answer: Answer, number: int = number) -> None:
@@ -133,8 +136,9 @@ class ProcessCommands:
             if "error" in last:
                 await send(last)
                 return
+            is_there = True
             result = _together(result, last["result"])
-        if result is None and missing is not None:
+        if missing is not None and not is_there:
             await send(missing)
             return
         await send({"result": self._of_all(result) if command == "status" else result})
@@ -154,6 +158,8 @@ class ProcessCommands:
             raise Refused(f"{command} is for a broker of one process: start it without --processes")
         if command in LISTS or command in OF_ALL or command == "broker.end":
             return list(range(self._count))
+        if command.startswith(PARAMETERS):  # global ones
+            return [ROOT]
         raise Refused(f"{command} is for one process: name a virtual host, or do it over HTTP")
 
     def _is_of(self, number: int, item: Mapping[str, Any], command: str) -> bool:

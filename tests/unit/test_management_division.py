@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from amqp_broker.access.client import Peer
 from amqp_broker.access.passwords import SHA256
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.broker import Broker
+from amqp_broker.management.http.division import LISTS
 from amqp_broker.management.management import Management
 from amqp_broker.management.prometheus.merging import merged
 from amqp_broker.network.listeners import HTTP, METRICS, STOMP
@@ -113,6 +115,67 @@ async def test_what_is_of_a_virtual_host_is_its_owners_and_lists_are_of_all() ->
         delaying = {"type": "direct", "arguments": {"x-delayed-exchange": True}}
         assert (await client.ask("PUT", "/api/exchanges/a/e", delaying)).status == 201
         assert names((await client.ask("GET", "/api/x/delayed")).json) == ["a"]
+
+
+@on_a_jumping_clock
+async def test_every_list_is_one_of_all_owners() -> None:
+    async with divided() as (client, _):
+        for path in sorted(LISTS):
+            reply = await client.ask("GET", path.format(user="guest", component="shovel", node="here"))
+            assert (path, reply.status, type(reply.json)) == (path, 200, list)
+
+
+async def publish(client: HttpClient, host: str, key: str) -> None:
+    body = {"routing_key": key, "properties": {}, "payload": "", "payload_encoding": "string"}
+    assert (await client.ask("POST", f"/api/exchanges/{host}/amq.default/publish", body)).status == 200
+
+
+@on_a_jumping_clock
+async def test_what_is_dropped_is_so_at_any_owner() -> None:
+    async with divided() as (client, _):
+        for host in ("%2F", "a"):
+            await client.ask("PUT", f"/api/queues/{host}/q", {"durable": True, "arguments": {"x-max-length": 0}})
+        for host in ("%2F", "a", "a"):
+            await publish(client, host, "q")
+        found = (await client.ask("GET", "/api/x/drops")).json
+        assert found["by_reason"]["maxlen"] == 3
+        assert [(row["vhost"], row["count"]) for row in found["drops"]] == [("a", 2), ("/", 1)]
+        assert (await client.ask("GET", "/api/x/drops?reason=none")).status == 400
+
+
+@on_a_jumping_clock
+async def test_messages_are_traced_at_all_owners_or_at_that_of_one_virtual_host() -> None:
+    async with divided() as (client, _):
+        await declare_three(client)
+        for asked, seen in (({}, ["a", "/"]), ({"vhost": "a"}, ["a"]), ({"vhost": "b"}, []), ({}, ["a", "/"])):
+            started = await client.ask("PUT", "/api/x/trace", asked)
+            assert (started.status, started.json["on"]) == (200, True)
+            for host in ("%2F", "a"):
+                await publish(client, host, "q")
+                await trio.sleep(0.001)
+            found = (await client.ask("GET", "/api/x/trace")).json
+            assert (names(found["messages"]), found["traces"], found["on"]) == (seen, len(seen), True)
+            assert found["vhost"] == asked.get("vhost")
+        assert names((await client.ask("GET", "/api/x/trace?limit=1")).json["messages"]) == ["a"]
+        assert (await client.ask("PUT", "/api/x/trace", {"vhost": "none"})).status == 400
+        assert (await client.ask("DELETE", "/api/x/trace")).status == 204
+        assert (await client.ask("GET", "/api/x/trace")).json["on"] is False
+
+
+def test_files_of_traces_are_those_of_all_owners(tmp_path: Path) -> None:
+    async def look() -> None:  # at files, in a thread, for which a clock that jumps does not wait
+        async with divided() as (client, shards):
+            for number, server in enumerate(shards.servers):
+                server.control_folder = tmp_path / str(number)
+                (server.control_folder / "traces").mkdir(parents=True)
+                (server.control_folder / "traces" / f"of-{number}.log").write_text(f"{number}")
+            files = (await client.ask("GET", "/api/trace-files")).json
+            assert files == [{"name": "of-0.log", "size": 1}, {"name": "of-1.log", "size": 1}]
+            assert (await client.ask("GET", "/api/trace-files/of-1.log")).body == b"1"
+            assert (await client.ask("DELETE", "/api/trace-files/of-1.log")).status == 204
+            assert (await client.ask("GET", "/api/trace-files/of-1.log")).status == 404
+
+    trio.run(look)
 
 
 @on_a_jumping_clock
@@ -242,6 +305,7 @@ async def test_an_owner_that_is_missing_is_an_error_and_no_shorter_list() -> Non
         reply = await client.ask("GET", "/api/queues")
         assert reply.status == 503
         assert "shard 1" in reply.json["reason"]
+        assert (await client.ask("DELETE", "/api/reset")).status == 503
         assert (await client.ask("GET", "/api/queues/b/q")).status == 200
 
 

@@ -444,6 +444,9 @@ DONE = [{"result": None}]
         ("vhosts.delete", {"name": "other"}, [0]),
         ("users.add", {"name": "other"}, [0]),
         ("permissions.set", {"vhost": "other"}, [0]),
+        ("parameters.set", {"component": "shovel", "vhost": "other"}, [1]),
+        ("parameters.set", {"name": "cluster_name"}, [0]),
+        ("parameters.list", {}, [0, 1]),
         ("queues.list", {"vhost": "other"}, [1]),
         ("queues.list", {}, [0, 1]),
         ("definitions.export", {"vhost": "other"}, [1]),
@@ -539,7 +542,7 @@ def test_counts_are_added_and_a_process_that_fails_has_the_word(tmp_path: Path) 
     assert Asked(tmp_path, {0: [{"result": 2}], 1: [{"result": 3}]}).run("connections.close-many") == [{"result": 5}]
 
 
-def test_a_connection_is_closed_at_whichever_process_it_is(tmp_path: Path) -> None:
+def test_what_is_named_is_found_at_whichever_process_it_is(tmp_path: Path) -> None:
     missing: list[dict[str, Any]] = [{"error": "there is no connection 'c'", "kind": "NotThere"}]
     for answers, told in (
         ({0: missing, 1: [{"result": 1}]}, {"result": 1}),
@@ -548,6 +551,8 @@ def test_a_connection_is_closed_at_whichever_process_it_is(tmp_path: Path) -> No
         ({0: missing, 1: [{"error": "it is away"}]}, {"error": "it is away"}),
     ):
         assert Asked(tmp_path, answers).run("connections.close", name="c", reason="r") == [told]
+    assert Asked(tmp_path, {0: missing, 1: DONE}).run("federation.restart", id="i") == DONE
+    assert Asked(tmp_path, {0: DONE, 1: missing}).run("federation.restart", id="i") == DONE
 
 
 def test_a_shovel_comes_to_a_virtual_host_of_which_this_process_has_the_name_alone() -> None:

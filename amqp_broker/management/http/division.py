@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from amqp_broker.management.api.lists import Listing, answer_one
+from amqp_broker.management.api.lists import Listing, answer_one, answer_rows
 from amqp_broker.management.http.forwarding import forward, refresh
 from amqp_broker.management.http.messages import Answer, HttpError, answer_json, no_such_object, to_json
 from amqp_broker.network.listeners import FORWARDED, METRICS
@@ -72,11 +72,13 @@ LISTS: Final = frozenset(
         "/api/stream/connections",
         "/api/stream/consumers",
         "/api/stream/publishers",
+        "/api/trace-files",
+        "/api/trace-files/node/{node}",
         "/api/traces",
+        "/api/traces/node/{node}",
         "/api/vhost-limits",
         "/api/vhosts",
         "/api/x/delayed",
-        "/api/x/drops",
     )
 )
 ANYWHERE: Final = frozenset(  # what they name is at one of the owners
@@ -85,14 +87,18 @@ ANYWHERE: Final = frozenset(  # what they name is at one of the owners
         "/api/connections/{connection}",
         "/api/connections/{connection}/channels",
         "/api/connections/{connection}/sessions",
+        "/api/trace-files/{file}",
+        "/api/trace-files/node/{node}/{file}",
     )
 )
-ALARMS: Final = frozenset(  # each owner has its own
+EACH: Final = frozenset(  # alarms and samples: each owner has its own
     (
         "/api/health/checks/alarms",
         "/api/health/checks/local-alarms",
         "/api/healthchecks/node",
         "/api/healthchecks/node/{node}",
+        "/api/reset",
+        "/api/reset/{node}",
     )
 )
 BY_QUERY: Final = frozenset(("/api/x/explain/route", "/api/x/topology"))
@@ -114,8 +120,10 @@ class Division:
             "/api/definitions": self._definitions,
             "/api/overview": self._overview,
             "/api/vhosts/{vhost}": self._virtual_host,
+            "/api/x/drops": self._drops,
             "/api/x/problems": self._problems,
             "/api/x/queues": self._brief_queues,
+            "/api/x/trace": self._trace,
         }
 
     async def answer(self, endpoint: Endpoint, call: Call) -> Answer | None:
@@ -143,7 +151,7 @@ class Division:
             return await self._list(call, is_of_hosts=path == "/api/vhosts")
         if path in ANYWHERE:
             return await self._first(call)
-        if path in LISTS or path in ALARMS:
+        if path in LISTS or path in EACH:
             return await self._each(call)
         return await forward(self._shards, ROOT, call)
 
@@ -245,6 +253,53 @@ class Division:
         for some in found.values():
             totals = _sum(totals, some["totals"])
         return answer_json({"problems": problems, "totals": totals})
+
+    async def _drops(self, call: Call) -> Answer:
+        try:
+            found = await self._all(call)
+        except _Refused as refused:
+            return refused.answer
+        by_reason: Any = {}
+        for some in found.values():
+            by_reason = _sum(by_reason, some["by_reason"])
+        rows = [row for some in found.values() for row in some["drops"]]
+        rows.sort(key=lambda row: -row["count"])
+        return answer_json({"by_reason": by_reason, "drops": rows})
+
+    async def _trace(self, call: Call) -> Answer:
+        """The trace of messages: an owner that is not asked for it has one that was before it, at most."""
+        from amqp_broker.management.api.brief_queues import whole
+        from amqp_broker.management.api.observing import TRACES_LIMIT
+
+        if call.request.method == "PUT":
+            return await self._start_trace(call)
+        if call.request.method == "DELETE":
+            return await self._each(call)
+        try:
+            found = await self._all(call)
+        except _Refused as refused:
+            return refused.answer
+        newest: Row = max(found.values(), key=lambda one: one["since"] or 0)
+        host = newest["vhost"]
+        shown = list(found.values()) if host is None else [found[self._shards.shard_of(host)]]
+        messages = [message for one in shown for message in one["messages"]]
+        messages.sort(key=lambda message: -message["hops"][0]["at"])
+        head = {**newest, "traces": sum(one["traces"] for one in shown)}
+        del head["messages"]
+        return answer_rows(head, "messages", messages[: whole(call, "limit", TRACES_LIMIT, TRACES_LIMIT)])
+
+    async def _start_trace(self, call: Call) -> Answer:
+        """Of one virtual host its owner does it, and nobody else goes on with another."""
+        host = call.body().get("vhost")
+        if not isinstance(host, str):
+            return await self._each(call)
+        owner = self._shards.shard_of(host)
+        answer = await forward(self._shards, owner, call)
+        if answer.status == 200:
+            for shard in self._shards.numbers:
+                if shard != owner:
+                    await forward(self._shards, shard, call, method="DELETE")
+        return answer
 
     async def _brief_queues(self, call: Call) -> Answer:
         """A window of the queues: the first so many of each owner have those of all among them."""

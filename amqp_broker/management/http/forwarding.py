@@ -33,6 +33,7 @@ async def forward(
     query: Mapping[str, str] | None = None,
     body: bytes | None = None,
     protocol: str = FORWARDED,
+    method: str | None = None,
 ) -> Answer:
     """Have a call answered by the owner of a shard.
 
@@ -40,6 +41,7 @@ async def forward(
         query: in place of the call's.
         body: in place of the call's.
         protocol: that the owner is to take it as.
+        method: in place of the call's.
 
     Raises:
         HttpError: 503, the owner does not answer.
@@ -48,7 +50,7 @@ async def forward(
         with trio.fail_after(TIMEOUT_S):
             stream = await shards.connect(shard, call.peer, protocol)
             async with stream:
-                return await _ask(stream, _head(call, query), call.raw_body if body is None else body)
+                return await _ask(stream, _head(call, query, method), call.raw_body if body is None else body)
     except (ShardUnreachable, trio.BrokenResourceError, trio.ClosedResourceError, h11.ProtocolError) as error:
         raise HttpError(503, "no_owner", f"the owner of shard {shard} does not answer: {error}") from error
     except trio.TooSlowError as error:
@@ -67,7 +69,7 @@ async def refresh(shards: Shards) -> None:
         raise HttpError(503, "no_directory", str(error)) from error
 
 
-def _head(call: Call, query: Mapping[str, str] | None) -> tuple[str, str, list[tuple[str, str]]]:
+def _head(call: Call, query: Mapping[str, str] | None, method: str | None) -> tuple[str, str, list[tuple[str, str]]]:
     request = call.request
     text = request.query_text if query is None else urlencode(query)
     target = "/" + "/".join(quote(segment, safe="") for segment in request.path) + (f"?{text}" if text else "")
@@ -80,7 +82,8 @@ def _head(call: Call, query: Mapping[str, str] | None) -> tuple[str, str, list[t
         for name in _PASSED_ON
         if name in request.headers and not (is_known and name == "authorization")
     ]
-    return ("GET" if request.method == "HEAD" else request.method), target, headers
+    method = method or request.method
+    return ("GET" if method == "HEAD" else method), target, headers
 
 
 async def _ask(stream: trio.abc.Stream, head: tuple[str, str, list[tuple[str, str]]], body: bytes) -> Answer:
