@@ -5,8 +5,9 @@ Three sets are kept of each queue: what was *confirmed* to its publisher, what a
 all before it). Whatever the moment of the kill: nothing confirmed is lost, nothing durably acknowledged comes back, a
 transaction is whole or not there, and each publisher's messages come in the order of their publishing.
 
-``FAULTS_KILLS`` sets the number of kills (50 for the full run). With ``FAULTS_PROCESSES=2`` the broker has so many
-processes, and the one that owns the queues is killed; the others, and who has started them, go on.
+``FAULTS_KILLS`` sets the number of lives, each of which ends with a kill (50 for the full run). With
+``FAULTS_PROCESSES=2`` the broker has so many processes; the root and another one own a virtual host each, and in each
+life both are killed, one after the other, in either order. The one that is left, and who has started them, go on.
 """
 
 from __future__ import annotations
@@ -17,17 +18,22 @@ import os
 import random
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pika
 import pika.exceptions
 import pytest
+
+from amqp_broker.server.control_address import SOCKET_NAME, reachable_address
 
 KILLS = int(os.environ.get("FAULTS_KILLS", "5"))
 PROCESSES = int(os.environ.get("FAULTS_PROCESSES", "1"))
@@ -72,7 +78,7 @@ class Process:
         settings: beside those of all tests here, as the environment has them.
     """
 
-    virtual_host = "/"
+    virtual_hosts: tuple[str, ...] = ("/",)
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self._process = subprocess.Popen(
@@ -102,13 +108,11 @@ class Process:
                 break
         assert self.port, f"the broker ended with {self._process.wait(60)}"
 
-    def connect(self) -> pika.BlockingConnection:
-        return pika.BlockingConnection(
-            pika.ConnectionParameters("127.0.0.1", self.port, self.virtual_host, heartbeat=0)
-        )
+    def connect(self, virtual_host: str) -> pika.BlockingConnection:
+        return pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", self.port, virtual_host, heartbeat=0))
 
-    def kill(self) -> Process | None:
-        """Kill it; returns what serves the folder then."""
+    def kill(self, virtual_host: str) -> Process | None:
+        """Kill the owner of a virtual host; returns what serves the folder then."""
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(60)
         self._close()
@@ -125,29 +129,49 @@ class Process:
         self._process.stdout.close()
 
 
-class OneOfSeveral(Process):
-    """Process 1 of several, which owns a virtual host of its own."""
+class Several(Process):
+    """Several processes: the root owns one virtual host, process 1 the other."""
 
-    virtual_host = "other"
+    virtual_hosts = ("/", "other")
 
     def __init__(self, folder: Path) -> None:
         definitions = folder / "definitions.json"
-        permission = {"user": "guest", "vhost": self.virtual_host, "configure": "", "write": "", "read": ""}
+        name = self.virtual_hosts[1]
+        permission = {"user": "guest", "vhost": name, "configure": "", "write": "", "read": ""}
         definitions.write_text(
-            json.dumps({"vhosts": [{"name": self.virtual_host}], "permissions": [permission]}).replace('""', '".*"')
+            json.dumps({"vhosts": [{"name": name}], "permissions": [permission]}).replace('""', '".*"')
         )
         settings = {"AMQP_BROKER_PROCESSES": str(PROCESSES), "AMQP_BROKER_LOAD_DEFINITIONS": str(definitions)}
         self._folder = folder / "data"
         super().__init__(self._folder, **settings)
 
-    def kill(self) -> Process:
-        with suppress(ProcessLookupError):  # it is about to be started again
-            os.kill(int((self._folder / "processes" / "1" / "lock").read_text()), signal.SIGKILL)
+    def kill(self, virtual_host: str) -> Process:
+        """The others go on, and it is started again.
+
+        Raises:
+            OSError: it is not there now.
+        """
+        folder = self._folder / "processes" / str(self.virtual_hosts.index(virtual_host))
+        with socket.socket(socket.AF_UNIX) as asking, reachable_address(folder / SOCKET_NAME) as address:
+            asking.connect(address)
+            owner = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        os.kill(struct.unpack("3i", owner)[0], signal.SIGKILL)
         return self
 
 
-def declare(process: Process) -> None:
-    connection = process.connect()
+@dataclass(frozen=True)
+class VirtualHost:
+    """One virtual host of a broker."""
+
+    process: Process
+    name: str
+
+    def connect(self) -> pika.BlockingConnection:
+        return self.process.connect(self.name)
+
+
+def declare(host: VirtualHost) -> None:
+    connection = host.connect()
     channel = connection.channel()
     channel.exchange_declare("fan", "fanout", durable=True)
     for queue in QUEUES:
@@ -167,8 +191,8 @@ def publish(channel: pika.channel.Channel, exchange: str, key: str, name: str, p
     channel.basic_publish(exchange, key, os.urandom(random.randint(0, 400)), properties)
 
 
-def publish_confirmed(process: Process, ledger: Ledger, exchange: str, key: str, queues: tuple[str, ...]) -> None:
-    channel = process.connect().channel()
+def publish_confirmed(host: VirtualHost, ledger: Ledger, exchange: str, key: str, queues: tuple[str, ...]) -> None:
+    channel = host.connect().channel()
     channel.confirm_delivery()
     for number in ledger.numbers():
         name = f"{number:07d}"
@@ -178,8 +202,8 @@ def publish_confirmed(process: Process, ledger: Ledger, exchange: str, key: str,
                 ledger.confirmed[queue].add(name)
 
 
-def publish_in_pairs(process: Process, ledger: Ledger) -> None:
-    channel = process.connect().channel()
+def publish_in_pairs(host: VirtualHost, ledger: Ledger) -> None:
+    channel = host.connect().channel()
     channel.tx_select()
     for number in ledger.numbers():
         publish(channel, "", "transactions", f"{number:07d}a")
@@ -189,9 +213,9 @@ def publish_in_pairs(process: Process, ledger: Ledger) -> None:
             ledger.confirmed["transactions"].update((f"{number:07d}a", f"{number:07d}b"))
 
 
-def consume(process: Process, ledger: Ledger, queue: str) -> None:
+def consume(host: VirtualHost, ledger: Ledger, queue: str) -> None:
     """Acknowledge in bunches; a durable declaration in between proves that those before it are kept."""
-    channel = process.connect().channel()
+    channel = host.connect().channel()
     channel.basic_qos(prefetch_count=20)
     names: list[str] = []
     for method, properties, _ in channel.consume(queue):
@@ -206,9 +230,9 @@ def consume(process: Process, ledger: Ledger, queue: str) -> None:
             names.clear()
 
 
-def reject(process: Process, ledger: Ledger) -> None:
+def reject(host: VirtualHost, ledger: Ledger) -> None:
     """Everything is rejected into the queue ``dead``."""
-    channel = process.connect().channel()
+    channel = host.connect().channel()
     channel.basic_qos(prefetch_count=10)
     for method, _, _ in channel.consume("rejecting"):
         channel.basic_reject(method.delivery_tag, requeue=False)
@@ -226,35 +250,44 @@ def until_killed(task: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def one_life(process: Process, ledger: Ledger, source: random.Random) -> Process | None:
-    """Load, and a kill; returns what serves the folder then."""
-    declare(process)
-    threads = [
-        until_killed(lambda: publish_confirmed(process, ledger, "", "work", ("work",))),
-        until_killed(lambda: publish_confirmed(process, ledger, "", "work", ("work",))),
-        until_killed(lambda: publish_confirmed(process, ledger, "fan", "", ("fan-1", "fan-2", "fan-3"))),
-        until_killed(lambda: publish_confirmed(process, ledger, "", "priority", ("priority",))),
-        until_killed(lambda: publish_confirmed(process, ledger, "", "rejecting", ("dead",))),
-        until_killed(lambda: publish_in_pairs(process, ledger)),
-        until_killed(lambda: consume(process, ledger, "work")),
-        until_killed(lambda: consume(process, ledger, "fan-1")),
-        until_killed(lambda: consume(process, ledger, "dead")),
-        until_killed(lambda: reject(process, ledger)),
+def load(host: VirtualHost, ledger: Ledger) -> list[threading.Thread]:
+    """Publishers and consumers of all queues, until their broker is killed."""
+    declare(host)
+    return [
+        until_killed(lambda: publish_confirmed(host, ledger, "", "work", ("work",))),
+        until_killed(lambda: publish_confirmed(host, ledger, "", "work", ("work",))),
+        until_killed(lambda: publish_confirmed(host, ledger, "fan", "", ("fan-1", "fan-2", "fan-3"))),
+        until_killed(lambda: publish_confirmed(host, ledger, "", "priority", ("priority",))),
+        until_killed(lambda: publish_confirmed(host, ledger, "", "rejecting", ("dead",))),
+        until_killed(lambda: publish_in_pairs(host, ledger)),
+        until_killed(lambda: consume(host, ledger, "work")),
+        until_killed(lambda: consume(host, ledger, "fan-1")),
+        until_killed(lambda: consume(host, ledger, "dead")),
+        until_killed(lambda: reject(host, ledger)),
     ]
-    threads[0].join(source.uniform(0.05, 1.2))  # never ends by itself: this is the life's length
-    left = process.kill()
-    for thread in threads:
-        thread.join(10)
-        while left is not None and thread.is_alive():  # it came too late for that kill, and was served after it
-            process.kill()
-            thread.join(3)
+
+
+def one_life(process: Process, ledgers: dict[str, Ledger], source: random.Random) -> Process | None:
+    """Load in each virtual host, and a kill of each one's owner; returns what serves the folder then."""
+    loads = {name: load(VirtualHost(process, name), ledger) for name, ledger in ledgers.items()}
+    left = None
+    for name in source.sample(list(loads), len(loads)):
+        loads[name][0].join(source.uniform(0.05, 1.2))  # never ends by itself: this is the life's length
+        left = process.kill(name)
+    for name, threads in loads.items():
+        for thread in threads:
+            thread.join(10 if left is None else 3)
+            while left is not None and thread.is_alive():  # it came too late for that kill, and was served after it
+                with suppress(OSError):
+                    process.kill(name)
+                thread.join(3)
     return left
 
 
-def drain(process: Process, ledger: Ledger) -> dict[str, list[str]]:
+def drain(host: VirtualHost, ledger: Ledger) -> dict[str, list[str]]:
     """What is in the queues at the end, in order; rejected messages have been given the time to die."""
     left: dict[str, list[str]] = {}
-    connection = process.connect()
+    connection = host.connect()
     channel = connection.channel()
     for method, _, _ in channel.consume("rejecting", inactivity_timeout=0.5):
         if method is None:
@@ -277,16 +310,25 @@ def drain(process: Process, ledger: Ledger) -> dict[str, list[str]]:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # pika leaves sockets to a broker that was killed open
 def test_nothing_confirmed_is_lost_whenever_the_broker_is_killed(tmp_path: Path) -> None:
     seed = int(os.environ.get("FAULTS_SEED", random.randrange(10**6)))
-    sys.stdout.write(f"seed {seed}, {KILLS} kills\n")
+    sys.stdout.write(f"seed {seed}, {KILLS} lives\n")
     source = random.Random(seed)
-    ledger = Ledger()
-    start = Process if PROCESSES == 1 else OneOfSeveral
+    start = Process if PROCESSES == 1 else Several
     process = start(tmp_path)
+    ledgers = {name: Ledger() for name in process.virtual_hosts}
     for _ in range(KILLS):
-        process = one_life(process, ledger, source) or start(tmp_path)
+        process = one_life(process, ledgers, source) or start(tmp_path)
     gc.collect()  # while the warnings about those sockets are off
-    left = drain(process, ledger)
+    left = {name: drain(VirtualHost(process, name), ledger) for name, ledger in ledgers.items()}
     assert process.end() == 0
+    for name, ledger in ledgers.items():
+        check(ledger, left[name])
+        confirmed = {queue: len(names) for queue, names in ledger.confirmed.items()}
+        sys.stdout.write(f"confirmed in {name}: {confirmed}\n")
+
+
+def check(ledger: Ledger, left: dict[str, list[str]]) -> None:
+    """What has to be so of each virtual host when its queues are empty."""
+    assert ledger.confirmed, "nothing was asked of it"
     for queue in QUEUES:
         if queue != "rejecting":
             assert ledger.confirmed[queue] <= ledger.received[queue], f"confirmed and lost in {queue}"
@@ -294,4 +336,3 @@ def test_nothing_confirmed_is_lost_whenever_the_broker_is_killed(tmp_path: Path)
     assert left["fan-2"] == sorted(left["fan-2"])
     pairs = {name[:-1] for name in left["transactions"]}
     assert left["transactions"] == [name for pair in sorted(pairs) for name in (f"{pair}a", f"{pair}b")]
-    sys.stdout.write(f"confirmed: { {queue: len(names) for queue, names in ledger.confirmed.items()} }\n")
