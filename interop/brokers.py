@@ -36,6 +36,7 @@ STARTED = b" completed with "  # so many plugins: RabbitMQ's last word on its ou
 PORTS = range(20_000, 32_000)
 WORKERS_MAX = 8  # of pytest-xdist, each with ports of its own
 AS_DOOR = "INTEROP_AS_DOOR"  # a variable that is set where each broker of ours is to be a cluster, asked at a door
+OF_SECOND_PROCESS = "INTEROP_OF_SECOND_PROCESS"  # likewise where `/` is to be its second process's, not the root's
 DEFAULT_SERIES = "3.13"  # what ours behaves like when it is not told
 
 RABBITMQ_CONFIG = """\
@@ -105,7 +106,10 @@ class Choice:
                 return OurDoor(self.series, environment=environment)
             from tests.support.command_line import OurBroker as WithCommandsHere
 
-            return WithCommandsHere(self.series, environment=environment)
+            broker = WithCommandsHere(self.series, environment=environment)
+            if os.environ.get(OF_SECOND_PROCESS):
+                broker.give_default_virtual_host_away()
+            return broker
         return RabbitMQ(
             INSTALLATIONS[self.series](), config=config, advanced=advanced, plugins=plugins, files=files, keeps_ctl=True
         )

@@ -44,6 +44,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--processes", type=int, default=1, help="of each broker of ours that is started; see docs/processes.md"
     )
     group.addoption(
+        "--of-second", action="store_true", help="have virtual host / belong to the second process, not to the root"
+    )
+    group.addoption(
         "--door",
         action="store_true",
         help="have each broker of ours be a cluster, and ask it at a node that does not own it",
@@ -67,6 +70,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[brokers.AS_DOOR] = "yes"
     if config.getoption("--processes") > 1:
         os.environ["AMQP_BROKER_PROCESSES"] = str(config.getoption("--processes"))
+    if config.getoption("--of-second"):
+        os.environ[brokers.OF_SECOND_PROCESS] = "yes"
 
 
 def choices(config: pytest.Config) -> list[Choice]:

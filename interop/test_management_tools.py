@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from interop.brokers import OurBroker
+from interop.brokers import DEFAULT_SERIES, OURS, Choice, OurBroker, RabbitMQ
 
 CALLS = """\
 0 list queues name messages
@@ -82,13 +82,14 @@ def unless_there(tool: str) -> pytest.MarkDecorator:
 
 
 @pytest.fixture(scope="module")
-def broker() -> Iterator[OurBroker]:
-    process = OurBroker(environment={"AMQP_BROKER_MANAGEMENT_PORT": "0", "AMQP_BROKER_METRICS_PORT": "0"})
+def broker() -> Iterator[RabbitMQ | OurBroker]:
+    environment = {"AMQP_BROKER_MANAGEMENT_PORT": "0", "AMQP_BROKER_METRICS_PORT": "0"}
+    process = Choice(OURS, DEFAULT_SERIES).start(environment=environment)
     yield process
     process.stop()
 
 
-def port_of(broker: OurBroker, what: str) -> str:
+def port_of(broker: RabbitMQ | OurBroker, what: str) -> str:
     """The port that the broker says it is on."""
     found = re.search(rf"^{what} on http://\S+?:(\d+)", broker.log_text(), re.MULTILINE)
     assert found is not None
@@ -96,7 +97,7 @@ def port_of(broker: OurBroker, what: str) -> str:
 
 
 @unless_there("rabbitmqadmin")
-def test_rabbitmqadmin_ends_as_it_does_on_rabbitmq(broker: OurBroker, tmp_path: Path) -> None:
+def test_rabbitmqadmin_ends_as_it_does_on_rabbitmq(broker: RabbitMQ | OurBroker, tmp_path: Path) -> None:
     different = []
     for line in CALLS.splitlines():
         code, *words = line.split()
@@ -109,7 +110,7 @@ def test_rabbitmqadmin_ends_as_it_does_on_rabbitmq(broker: OurBroker, tmp_path: 
 
 @unless_there("promtool")
 @pytest.mark.parametrize("path", PATHS)
-def test_promtool_finds_nothing(broker: OurBroker, path: str) -> None:
+def test_promtool_finds_nothing(broker: RabbitMQ | OurBroker, path: str) -> None:
     with urlopen(f"http://127.0.0.1:{port_of(broker, 'metrics')}{path}", timeout=60) as answer:
         text = answer.read()
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, timeout=60, check=False)

@@ -26,7 +26,8 @@ def main() -> int:
         f"{arguments.seconds:.0f} s at most",
         flush=True,
     )
-    with closing(Side(brokers.RabbitMQ)) as rabbitmq, closing(Side(lambda: brokers.OurBroker("3.10"))) as ours:
+    start = brokers.Choice(brokers.OURS, "3.10").start
+    with closing(Side(brokers.RabbitMQ)) as rabbitmq, closing(Side(start)) as ours:
         campaign = Campaign(rabbitmq, ours, say=lambda text: print(f"\n{text}", flush=True))
         started_s = time.monotonic()
         campaign.run(seed, arguments.programs, arguments.operations, arguments.seconds)

@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import interop.brokers
 from amqp_broker.cli.application import run as run_command
+from amqp_broker.processes.folder import read_directory
 
 
 def run(
@@ -58,3 +59,16 @@ class OurBroker(interop.brokers.OurBroker):
         if done.returncode != 0:
             raise RuntimeError(f"amqp-broker {' '.join(arguments)}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def give_default_virtual_host_away(self) -> None:
+        """Have `/` be the second process's: it is made anew when the root has another one, and that one goes again."""
+        try:
+            self.ctl("vhosts", "delete", "/")
+            for name in ("of the root", "/"):
+                self.ctl("vhosts", "add", name)
+            self.ctl("permissions", "set", self.address.user, ".*", ".*", ".*")
+            self.ctl("vhosts", "delete", "of the root")
+            assert read_directory(self.data_folder).shard_of("/") == 1
+        except BaseException:
+            self.stop()
+            raise
