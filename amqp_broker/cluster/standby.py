@@ -1,8 +1,9 @@
 """A node that may own the broker next: it has the journal's files here already, and follows what the owner writes.
 
 So a takeover need not read the store, however much is in it. The owner's key is watched with the journal's: when its
-new claim comes by, all that the owner before has ever written came before it. Holds no broker, and writes nothing to
-etcd.
+new claim comes by, all that the owner before has ever written came before it. etcd forgets what it had a moment ago, so
+nothing is read as it was then: what changes while the journal is read is watched as well (``gradual_load.py``). Holds
+no broker, and writes nothing to etcd.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -21,11 +22,12 @@ import trio
 from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, blocking_members
-from amqp_broker.cluster.store import StoreAtOneRevision
+from amqp_broker.cluster.store import LANES_PREFIX, StoreAtOneRevision, pages_in
 from amqp_broker.etcd import messages
-from amqp_broker.etcd.calls import Answer
+from amqp_broker.etcd.calls import Answer, Ended
 from amqp_broker.etcd.messages import Event
 from amqp_broker.explanations import system_reason
+from amqp_broker.journal.gradual_load import GradualLoad
 from amqp_broker.journal.kept_copies import KeptCopies
 from amqp_broker.journal.real_files import RealFiles
 from amqp_broker.logs import log_event
@@ -61,9 +63,12 @@ class Standby:
         self._configuration = configuration
         self._prefix = shard_prefix
         self._folder = folder
+        self._members = blocking_members(configuration.addresses, LOAD_TIMEOUT_S)  # for who has the lock
+        self._load: GradualLoad | None = None  # what becomes the copies
+        self._began_s = 0.0
+        self._is_refused = False  # etcd would not be read, the last time
         self._copies: KeptCopies | None = None
-        self._revision = 0  # up to which all changes are in the copies
-        self._is_loading = False
+        self._revision = 0  # up to which all changes were told
         self._in_thread = trio.Lock()  # held while another thread changes the copies
         self._moved = trio.Event()  # since this was taken, something has come
         self._scope = trio.CancelScope()
@@ -82,6 +87,7 @@ class Standby:
                         await self._follow_once(etcd)
                         await trio.sleep(PAUSE_S)
         finally:
+            self._members.close()
             self._ended.set()
 
     def stop(self) -> None:
@@ -98,7 +104,7 @@ class Standby:
         while (self._copies is None or self._revision < epoch) and not self._scope.cancel_called:
             with trio.move_on_after(PATIENCE_S) as patience:
                 await self._moved.wait()
-            if patience.cancelled_caught and not self._is_loading:
+            if patience.cancelled_caught and (self._load is None or self._load.is_over or self._is_refused):
                 break
         self.stop()
         await self._ended.wait()
@@ -109,12 +115,13 @@ class Standby:
     async def _follow_once(self, etcd: EtcdClient) -> None:
         """Follow until the member of etcd is lost."""
         try:
-            if self._copies is None:
-                await self._load()
+            if self._copies is None and self._load is None:
+                await self._begin()
             await self._watch(etcd)
         except (EtcdUnavailable, EtcdRefused) as error:
             log_event(logging.DEBUG, "standby waits for etcd", reason=str(error))
-            if isinstance(error, EtcdRefused):  # what was read was forgotten meanwhile: reading again costs much
+            if isinstance(error, EtcdRefused):  # a moment later it would be likewise
+                self._is_refused = True
                 await trio.sleep(AGAIN_PAUSE_S)
         except LeftBehind:
             await self._forget("etcd has forgotten what was not read yet")
@@ -124,55 +131,82 @@ class Standby:
 
     async def _forget(self, reason: str) -> None:
         log_event(logging.WARNING, "standby begins again", node=self._configuration.node_name, reason=reason)
-        self._copies, self._revision = None, 0
+        self._load, self._copies, self._revision = None, None, 0
         await trio.to_thread.run_sync(remove_folder, self._folder)
 
-    async def _load(self) -> None:
-        began_s = time.monotonic()
-        self._is_loading = True
-        try:
-            self._copies, self._revision = await trio.to_thread.run_sync(self._read_all)
-        finally:
-            self._is_loading = False
-        self._tell()
-        seconds = round(time.monotonic() - began_s, 3)
-        log_event(logging.INFO, "standby", node=self._configuration.node_name, seconds=seconds)
+    async def _begin(self) -> None:
+        """Begin to read all that the store has; what changes from then on is told."""
+        self._began_s = time.monotonic()
+        async with self._in_thread:
+            await trio.to_thread.run_sync(remove_folder, self._folder)
+            load = GradualLoad(KeptCopies(RealFiles(self._folder / secrets.token_hex(4), is_direct=False)))
+            self._revision = await trio.to_thread.run_sync(self._read_page, load)
+        self._load = load
 
-    def _read_all(self) -> tuple[KeptCopies, int]:
-        """In a thread: all that the store has now."""
-        remove_folder(self._folder)
-        with self._store() as store:
-            copies = KeptCopies(RealFiles(self._folder / secrets.token_hex(4), is_direct=False))
-            copies.load(store)
-            return copies, store.revision
+    def _read_page(self, load: GradualLoad) -> int:
+        """In a thread: read some more of the store; returns the revision that it is of."""
+        revision, page = next(pages_in(self._read, self._prefix, "", None, load.place))
+        self._is_refused = False
+        load.take(page)
+        return revision
 
-    @contextmanager
-    def _store(self) -> Iterator[StoreAtOneRevision]:
-        """In a thread: the store as it is from now on, whatever is written to it."""
-        members = blocking_members(self._configuration.addresses, LOAD_TIMEOUT_S)
-
-        def read(request: bytes) -> bytes:
-            trio.from_thread.check_cancelled()
-            return members.call(messages.RANGE, request)
-
-        try:
-            yield StoreAtOneRevision(read, self._prefix)
-        finally:
-            members.close()
+    def _read(self, request: bytes) -> bytes:
+        trio.from_thread.check_cancelled()
+        return self._members.call(messages.RANGE, request)
 
     async def _watch(self, etcd: EtcdClient) -> None:
         key = self._prefix.encode()
         request = messages.watch_request(key, messages.prefix_end(key), start_revision=self._revision + 1)
         async with etcd.stream(messages.WATCH, request, ANSWERS_MAX) as answers:
-            async for answer in answers:
-                if not isinstance(answer, Answer):
+            while self._load is not None and not self._load.is_over:
+                async with self._in_thread:
+                    await trio.to_thread.run_sync(self._read_page, self._load)
+                self._tell()
+                if not await self._take_waiting(answers):
                     return
-                told = messages.WatchAnswer.read(answer.message)
-                if told.cancelled:
-                    raise LeftBehind
-                self.following.set()
-                if told.events:
-                    await self._apply(told.events, is_unfinished=told.is_unfinished)
+            self._notice_loaded()
+            async for answer in answers:
+                if not await self._take(answer):
+                    return
+
+    async def _take_waiting(self, answers: trio.MemoryReceiveChannel[Answer | Ended]) -> bool:
+        """Take what has come of a watch meanwhile; returns whether it goes on."""
+        try:
+            for _ in range(ANSWERS_MAX):
+                if not await self._take(answers.receive_nowait()):
+                    return False
+        except trio.WouldBlock:
+            pass
+        except trio.EndOfChannel:
+            return False
+        return True
+
+    async def _take(self, answer: Answer | Ended) -> bool:
+        """Take an answer of a watch; returns whether it goes on."""
+        if not isinstance(answer, Answer):
+            return False
+        told = messages.WatchAnswer.read(answer.message)
+        if told.cancelled:
+            raise LeftBehind
+        if told.events:
+            await self._apply(told.events, is_unfinished=told.is_unfinished)
+        self._notice_loaded()
+        return True
+
+    def _notice_loaded(self) -> None:
+        """See whether all was read, and what the last page had was told.
+
+        Each transaction of an owner puts a key that is read behind all files (``LANES_PREFIX``), deletions as well.
+        """
+        load = self._load
+        if load is None or not load.is_over or self._revision < load.newest:
+            return
+        self._load, self._copies = None, load.copies
+        self._members.close()
+        self.following.set()
+        self._tell()
+        seconds = round(time.monotonic() - self._began_s, 3)
+        log_event(logging.INFO, "standby", node=self._configuration.node_name, seconds=seconds)
 
     async def _apply(self, events: Sequence[Event], *, is_unfinished: bool = False) -> None:
         """Take changes in; of the last revision in an answer that goes on more may be to come, or all of it again."""
@@ -181,11 +215,11 @@ class Standby:
                 self._apply_now(events)
             else:
                 await trio.to_thread.run_sync(self._apply_now, events)
-        self._revision = events[-1].entry.mod_revision - is_unfinished
+        self._revision = max(self._revision, events[-1].entry.mod_revision - is_unfinished)
         self._tell()
 
     def _apply_now(self, events: Sequence[Event]) -> None:
-        copies = self._copies
+        copies = self._load or self._copies
         assert copies is not None
         for event in events:
             key = event.entry.key.decode().removeprefix(self._prefix)
@@ -235,16 +269,23 @@ class Standby:
 
     def _read_again(self, copies: KeptCopies, name: str) -> None:
         """In a thread: what was told before may be told once more, and comes to the same."""
-        with self._store() as store:
-            copies.restore(name, store)
+        copies.restore(name, StoreAtOneRevision(self._read, self._prefix))
+        self._members.close()
 
     async def _notice_silence(self, etcd: EtcdClient) -> None:
-        """A watch of a member that is cut off would wait forever: a call that fails ends its connection."""
-        request = messages.range_request(self._prefix.encode())
+        """A watch of a member that is cut off would wait forever: a call that fails ends its connection.
+
+        The call asks when the shard was written last. Where that was told, all is here up to now: a watch that is lost
+        begins there, and not where etcd has forgotten everything because others write.
+        """
+        first, end = f"{self._prefix}{LANES_PREFIX}".encode(), messages.prefix_end(self._prefix.encode())
+        request = messages.range_request(first, end)
         while True:
             await trio.sleep(LOOK_S)
             with suppress(EtcdUnavailable, EtcdRefused):
-                await etcd.call(messages.RANGE, request)
+                found = messages.RangeAnswer.read(await etcd.call(messages.RANGE, request))
+                if max((entry.mod_revision for entry in found.entries), default=0) <= self._revision:
+                    self._revision = max(self._revision, found.revision)
 
 
 def remove_folder(folder: Path) -> None:

@@ -67,6 +67,36 @@ class Kept:
         return min((start for start, length in self.pieces.items() if start + length > offset), default=None)
 
 
+class InOrderOfWriting:
+    """The order to take in what stands in the keys of files: that of the keys, the newest last of pieces that overlap.
+
+    What is returned are files' identifiers, each with a piece's offset or ``SIZE_KEY``, and the value.
+    """
+
+    def __init__(self) -> None:
+        self.file_id = ""  # of the last entry that was taken
+        self._overlapping: list[tuple[int, str, bytes]] = []
+        self._end = 0  # of what overlaps
+
+    def take(self, entry: Entry) -> list[tuple[str, str, bytes]]:
+        """The next entry; returns what nothing that is still to come overlaps."""
+        file_id, _, ending = entry.key.removeprefix(PIECES).partition("/")
+        found: list[tuple[str, str, bytes]] = []
+        if file_id != self.file_id or ending == SIZE_KEY or int(ending, 16) >= self._end:
+            found = self.rest()
+            self.file_id = file_id
+        self._overlapping.append((entry.revision, ending, entry.value))
+        if ending != SIZE_KEY:  # which stands behind all pieces
+            self._end = max(self._end, int(ending, 16) + len(entry.value))
+        return found
+
+    def rest(self) -> list[tuple[str, str, bytes]]:
+        """What is left when there are no more."""
+        found = [(self.file_id, ending, value) for _, ending, value in sorted(self._overlapping)]
+        self._overlapping, self._end = [], 0
+        return found
+
+
 class KeptCopies:
     """The copies of all files of one store.
 
@@ -271,27 +301,10 @@ def restore(kept: Kept, store: Readable, offset: int = 0) -> bool:
 
 
 def _in_order_of_writing(entries: Iterable[Entry]) -> Iterator[tuple[str, str, bytes]]:
-    """What stands in the keys of files, in their order, but the newest last of pieces that overlap.
-
-    Yields:
-        A file's identifier; a piece's offset or ``SIZE_KEY``; the value.
-    """
-    overlapping: list[tuple[int, str, bytes]] = []
-    file_id, end = "", 0
+    order = InOrderOfWriting()
     for entry in entries:
-        found_id, _, ending = entry.key.removeprefix(PIECES).partition("/")
-        if found_id != file_id or ending == SIZE_KEY or int(ending, 16) >= end:
-            yield from _newest_last(file_id, overlapping)
-            overlapping, file_id, end = [], found_id, 0
-        overlapping.append((entry.revision, ending, entry.value))
-        if ending != SIZE_KEY:  # which stands behind all pieces
-            end = max(end, int(ending, 16) + len(entry.value))
-    yield from _newest_last(file_id, overlapping)
-
-
-def _newest_last(file_id: str, entries: list[tuple[int, str, bytes]]) -> Iterator[tuple[str, str, bytes]]:
-    for _, ending, value in sorted(entries):
-        yield file_id, ending, value
+        yield from order.take(entry)
+    yield from order.rest()
 
 
 class _OneFile:

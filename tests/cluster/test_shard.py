@@ -26,6 +26,7 @@ from amqp_broker.cluster.standby import Standby
 from amqp_broker.cluster.store import EtcdStore
 from amqp_broker.cluster.upkeep import Upkeep
 from amqp_broker.journal.failures import FormatNotSupported, JournalDamaged, JournalError, JournalFailed
+from amqp_broker.journal.gradual_load import GradualLoad
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.kept_copies import KeptCopies
 from amqp_broker.journal.kept_files import KeptFiles
@@ -132,7 +133,8 @@ def test_who_takes_over_from_an_etcd_that_is_silent_does_not_wait_with_its_end(h
         """Whether it ends by itself."""
         standby = Standby(here.configuration, "", Path("unused"))
         standby._ended.set()
-        standby._copies, standby._is_loading = (KeptCopies(MemoryFiles()) if has_copies else None), not has_copies
+        standby._copies = KeptCopies(MemoryFiles()) if has_copies else None
+        standby._load = None if has_copies else GradualLoad(KeptCopies(MemoryFiles()))
         here.ending.set()
         async with trio.open_nursery() as nursery:
 

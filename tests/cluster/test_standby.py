@@ -5,25 +5,28 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from itertools import count
 from pathlib import Path
 from random import Random
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import trio
 import trio.testing
 
 from amqp_broker.cluster import standby as standby_module
+from amqp_broker.cluster import store as store_module
 from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.keys import Keys
 from amqp_broker.cluster.lease import Lease
-from amqp_broker.cluster.members import Address, blocking_members
+from amqp_broker.cluster.members import Address, EtcdRefused, blocking_members
 from amqp_broker.cluster.ownership import Ownership
 from amqp_broker.cluster.standby import Standby
 from amqp_broker.cluster.store import EtcdStore
 from amqp_broker.etcd import calls, messages
 from amqp_broker.etcd.messages import Event, KeyValue
+from amqp_broker.journal.gradual_load import GradualLoad
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.kept_copies import PIECES, KeptCopies
 from amqp_broker.journal.kept_files import KeptFiles
@@ -126,16 +129,35 @@ async def test_a_standby_whose_disk_is_full_does_not_read_etcd_without_a_pause(
 ) -> None:
     reads: list[float] = []
 
-    def read_all(standby: Standby) -> None:
+    def read_page(standby: Standby, load: GradualLoad) -> int:
         reads.append(time.monotonic())
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Standby, "_read_all", read_all)
+    monkeypatch.setattr(Standby, "_read_page", read_page)
     monkeypatch.setattr(standby_module, "LOOK_S", 10.0)
     configuration = ClusterConfiguration("full", (), "", "b", "127.0.0.1", 0, 3)
     with trio.move_on_after(standby_module.AGAIN_PAUSE_S - 1):
-        await Standby(configuration, "", tmp_path).run()
+        await Standby(configuration, "shard/", tmp_path).run()
     assert len(reads) == 1
+
+
+@on_a_jumping_clock
+async def test_who_takes_over_waits_for_what_is_being_read_unless_etcd_will_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def be_refused(standby: Standby, etcd: EtcdClient) -> None:
+        await trio.sleep(2.5 * standby_module.PATIENCE_S)
+        raise EtcdRefused(7, "etcdserver: permission denied")
+
+    monkeypatch.setattr(Standby, "_watch", be_refused)
+    monkeypatch.setattr(standby_module, "LOOK_S", 100.0)
+    standby = Standby(ClusterConfiguration("refused", (), "", "b", "127.0.0.1", 0, 3), "shard/", tmp_path)
+    standby._load = GradualLoad(KeptCopies(MemoryFiles()))
+    began_s = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(standby.run)
+        assert await standby.hand_over(1) is None
+    assert 2.5 * standby_module.PATIENCE_S < trio.current_time() - began_s < 4 * standby_module.PATIENCE_S
 
 
 def test_a_segment_that_is_damaged_here_is_read_out_of_etcd_again(
@@ -188,22 +210,20 @@ def test_it_reads_all_again_when_etcd_has_forgotten_what_it_missed(
 ) -> None:
     async def act(owner: Owner, configuration: ClusterConfiguration) -> None:
         standby = Standby(configuration, owner.keys.shard(0), tmp_path)
-        read_all = standby._read_all
+        read_page = standby._read_page
 
-        def read_and_fall_behind() -> tuple[object, int]:
-            found = read_all()
-            monkeypatch.setattr(standby, "_read_all", read_all)
+        def read_and_fall_behind(load: GradualLoad) -> int:
+            revision = read_page(load)
+            monkeypatch.setattr(standby, "_read_page", read_page)
             trio.from_thread.run(fall_behind)
-            return found
+            return revision
 
         async def fall_behind() -> None:
             for number in range(3):
                 owner.write(f"missed {number}", b"data")
-            some_key = messages.range_request(b"\0", limit=1)
-            revision = messages.RangeAnswer.read(await owner.client.call(messages.RANGE, some_key)).revision
-            await owner.client.call(messages.COMPACT, messages.compaction_request(revision))
+            await forget(owner.client)
 
-        monkeypatch.setattr(standby, "_read_all", read_and_fall_behind)
+        monkeypatch.setattr(standby, "_read_page", read_and_fall_behind)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(standby.run)
             expected = ["before", "missed 0", "missed 1", "missed 2"]
@@ -215,6 +235,112 @@ def test_it_reads_all_again_when_etcd_has_forgotten_what_it_missed(
     with_owner(etcd, "forgotten", act)
 
 
+def test_it_reads_what_there_is_although_etcd_forgets_all_that_is_older(
+    etcd: EtcdMember, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "PAGE_KEYS", 2)
+    clients = noted_clients(monkeypatch)
+
+    async def act(owner: Owner, configuration: ClusterConfiguration) -> None:
+        for number in range(4):
+            owner.write(f"there {number}", Random(number).randbytes(300_000))
+        standby = Standby(configuration, owner.keys.shard(0), tmp_path)
+        read_page, reads = standby._read_page, count()
+
+        def read_and_forget(load: GradualLoad) -> int:
+            revision = read_page(load)
+            trio.from_thread.run(write_and_forget, next(reads))
+            return revision
+
+        async def write_and_forget(number: int) -> None:
+            if not 0 < number < 8:  # nothing is watched yet, or that is enough
+                return
+            if number == 1:
+                await until_watched(clients[0])
+            if number in (1, 2):
+                owner.files.remove(f"there {number}")
+            owner.write(f"new {number}", b"data")
+            await forget(owner.client)
+
+        monkeypatch.setattr(standby, "_read_page", read_and_forget)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(standby.run)
+            await standby.following.wait()
+            owner.write("last", b"data")
+            expected = contents(owner.files)
+            await owner.end()
+            next_owner = Owner(configuration, owner.client)
+            copies = await standby.hand_over(await next_owner.begin())
+            assert copies is not None
+            files = KeptFiles(next_owner.files._store, copies.local)
+            files.adopt(copies)
+            assert contents(files) == expected == contents(next_owner.files)
+            await next_owner.end()
+
+    with_owner(etcd, "forgetful", act)
+
+
+def test_a_watch_that_is_lost_while_others_write_goes_on_where_nothing_was_written(
+    etcd: EtcdMember, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients = noted_clients(monkeypatch)
+    monkeypatch.setattr(standby_module, "LOOK_S", 0.001)
+
+    async def act(owner: Owner, configuration: ClusterConfiguration) -> None:
+        standby = Standby(configuration, owner.keys.shard(0), tmp_path)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(standby.run)
+            await standby.following.wait()
+            copies = standby._copies
+            for number in range(3):
+                request = messages.transaction_request([], [messages.put(b"other", b"%d" % number)])
+                await owner.client.call(messages.TRANSACTION, request)
+            revision = await forget(owner.client)
+            with trio.fail_after(20):
+                while standby._revision < revision:  # noqa: ASYNC110  # nobody tells
+                    await trio.sleep(standby_module.LOOK_S)
+            watching = clients[0]._connection
+            assert watching is not None
+            watching.fail()
+            owner.write("after", b"data")
+            while copies is None or "after" not in copies.names:
+                assert standby._copies is copies
+                await standby._moved.wait()
+            standby.stop()
+        await owner.end()
+
+    with_owner(etcd, "idle", act)
+
+
+def noted_clients(monkeypatch: pytest.MonkeyPatch) -> list[EtcdClient]:
+    """Those that standbys make from now on."""
+    clients: list[EtcdClient] = []
+
+    def make_client(*arguments: Any) -> EtcdClient:
+        clients.append(EtcdClient(*arguments))
+        return clients[-1]
+
+    monkeypatch.setattr(standby_module, "EtcdClient", make_client)
+    return clients
+
+
+async def until_watched(client: EtcdClient) -> None:
+    """Wait until etcd has said that a watch has begun."""
+    connection = client._connection
+    assert connection is not None
+    with trio.fail_after(20):
+        while not any(one.statistics().current_buffer_used for one in connection._answers.values()):  # noqa: ASYNC110
+            await trio.sleep(0.001)  # nobody tells
+
+
+async def forget(client: EtcdClient) -> int:
+    """Have etcd forget all that is older than now; returns what that is."""
+    some_key = messages.range_request(b"\0", limit=1)
+    revision = messages.RangeAnswer.read(await client.call(messages.RANGE, some_key)).revision
+    await client.call(messages.COMPACT, messages.compaction_request(revision))
+    return revision
+
+
 def test_it_is_told_in_several_answers_what_is_too_much_for_one(
     etcd: EtcdMember, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,18 +348,19 @@ def test_it_is_told_in_several_answers_what_is_too_much_for_one(
 
     async def act(owner: Owner, configuration: ClusterConfiguration) -> None:
         standby = Standby(configuration, owner.keys.shard(0), tmp_path)
-        read_all = standby._read_all
+        read_page = standby._read_page
 
-        def read_and_fall_behind() -> tuple[object, int]:
-            found = read_all()
+        def read_and_fall_behind(load: GradualLoad) -> int:
+            revision = read_page(load)
+            monkeypatch.setattr(standby, "_read_page", read_page)
             trio.from_thread.run_sync(fall_behind)
-            return found
+            return revision
 
         def fall_behind() -> None:
             for number in range(8):
                 owner.write(f"missed {number}", Random(number).randbytes(1_000_000))
 
-        monkeypatch.setattr(standby, "_read_all", read_and_fall_behind)
+        monkeypatch.setattr(standby, "_read_page", read_and_fall_behind)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(standby.run)
             with trio.fail_after(60):

@@ -5,8 +5,10 @@ JOURNAL_EXAMPLES and JOURNAL_STEPS in the environment make the journal's model r
 
 from __future__ import annotations
 
+import secrets
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +28,9 @@ OPERATIONS = st.lists(
     max_size=30,
 )
 
+FILE_CHANGES = ["create", "append", "append", *["write"] * 3, "truncate", "truncate", "rename", "remove", "sync folder"]
+FILES_BEFORE = [*["create"] * 3, "sync folder", *["append", "append", "write"] * 6]
+
 
 def opened(store: FakeStore) -> KeptFiles:
     files = KeptFiles(store, MemoryFiles())
@@ -41,7 +46,7 @@ def test_what_was_synced_is_what_another_machine_reads(operations: list[tuple[st
     file = files.create("a", 50)
     file.sync()
     files.sync_folder()
-    follower = store.follow()
+    follower, gradual = store.follow(), store.follow_gradually(seed)
     content, synced = bytearray(50), bytes(50)
     for what, place, size in operations:
         if what in ("write", "append"):
@@ -67,10 +72,55 @@ def test_what_was_synced_is_what_another_machine_reads(operations: list[tuple[st
     again = opened(store).open("a")
     assert again.read_at(0, len(content) + 1) == content
     assert again.size() == len(content)
+    gradual_copies = gradual.finish()
     store.followers.clear()
-    followed = KeptFiles(store, follower.local)
-    followed.adopt(follower)
-    assert contents(followed) == {"a": content}
+    for copies in (follower, gradual_copies):
+        followed = KeptFiles(store, copies.local)
+        followed.adopt(copies)
+        assert contents(followed) == {"a": content}
+
+
+@given(st.lists(st.sampled_from(FILE_CHANGES), min_size=30, max_size=60), st.integers(0, 2**32))
+@settings(max_examples=examples(100))
+def test_what_is_read_while_files_change_is_what_there_was_at_one_moment(changes: list[str], seed: int) -> None:
+    """That is seen to by the follower, as soon as it has read everything; here, what there is in the end."""
+    random, identifiers, store = Random(seed), Random(seed), FakeStore(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(secrets, "token_hex", lambda count: identifiers.randbytes(count).hex())  # their order counts
+        files = opened(store)
+        for what in FILES_BEFORE:
+            change(files, what, random)
+        gradual = store.follow_gradually(seed)
+        for what in changes:
+            change(files, what, random)
+        copies = gradual.finish()
+        store.followers.clear()
+    followed = KeptFiles(store, copies.local)
+    followed.adopt(copies)
+    assert contents(followed) == contents(opened(store))
+
+
+def change(files: KeptFiles, what: str, random: Random) -> None:
+    """Do something to one of the files, if there are any."""
+    if what == "create":
+        files.create(f"{random.randrange(2**32)}", random.choice([0, 50, 9_000]))
+    elif what == "sync folder":
+        files.sync_folder()
+    elif names := files.names():
+        name = random.choice(names[: random.randint(1, len(names))])  # one of the first rather than of the last
+        file = files.open(name)
+        if what == "append":
+            file.write_at(file.size(), random.randbytes(random.choice([1, 100, 5_000])))
+        elif what == "write":
+            file.write_at(random.randrange(file.size() + 100), random.randbytes(random.choice([1, 100, 5_000])))
+        elif what == "truncate":
+            file.truncate(random.randrange(file.size() + 100))
+        elif what == "rename":
+            files.rename(name, random.choice([*names, "another"]))
+        elif what == "remove":
+            files.remove(name)
+        if what != "remove":
+            file.sync()
 
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=60))
