@@ -18,7 +18,7 @@ from contextlib import suppress
 from amqp_broker.explanations import system_reason
 from amqp_broker.journal.batches import GatheredBatch
 from amqp_broker.journal.cold_reads import LyingRecord, lying_near, read_near, read_record, view_near
-from amqp_broker.journal.failures import JournalDamaged, JournalFailed, NotAllowed, RecordGone, TornTail
+from amqp_broker.journal.failures import JournalDamaged, JournalFailed, JournalFull, NotAllowed, RecordGone, TornTail
 from amqp_broker.journal.files import NOT_ALLOWED, FileSystem
 from amqp_broker.journal.index import DEAD, SINGLE, Index, Segment
 from amqp_broker.journal.port import Batch, LiveRecord, Progress, Reclaim
@@ -228,10 +228,10 @@ class SegmentJournal:
     def committed(self, batch: Batch) -> None:
         written = self._taken(batch)
         if written.outcome is not None:
-            if isinstance(written.outcome, JournalFailed):
-                self._failure = str(written.outcome)
-            else:
+            if isinstance(written.outcome, JournalFull):
                 self._synced_position = self._written_position
+            else:
+                self._failure = str(written.outcome)
             raise written.outcome
         self._install(written)
         self._writing = None

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.cli.application import application
-from amqp_broker.journal.failures import FormatNotSupported, NotAllowed
+from amqp_broker.journal.failures import FormatNotSupported, JournalFailed, NotAllowed
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.memory_files import MemoryFiles
 from amqp_broker.journal.real_files import RealFiles
@@ -137,3 +137,21 @@ def test_a_folder_in_which_nothing_may_be_made_is_not_a_failed_disk_either() -> 
     journal.put(1, b"")
     with pytest.raises(NotAllowed, match=r"\.segment.*: Permission denied"):
         commit(journal)
+
+
+def test_what_was_not_synced_is_not_synced_by_a_folder_in_which_nothing_may_be_made_any_more() -> None:
+    folder: Any = LockedFolder()
+    files = MemoryFiles()
+    folder.create = files.create
+    folder.rename = files.rename
+    journal = SegmentJournal(folder, 4096)
+    assert list(journal.recover()) == []
+    first = journal.put(1, b"")
+    commit(journal, sync=False)
+    del folder.create
+    journal.put(1, bytes(4096))
+    with pytest.raises(NotAllowed):
+        commit(journal)
+    assert journal.synced_position <= first
+    with pytest.raises(JournalFailed, match="Permission denied"):
+        journal.take_batch()
