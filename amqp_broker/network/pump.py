@@ -240,6 +240,8 @@ class Pump:
         finally:
             self._end()
             self._make_other = None  # it knows this pump: of a crowd that has left, a collection would take long
+            if isinstance(self._stream, GatheringStream):
+                self._stream.is_let_in = _nobody_is_let_in  # likewise
             await trio.aclose_forcefully(self._stream)
 
     async def _catch_up(self, beginning: Beginning) -> None:
@@ -482,6 +484,10 @@ class _Failed:
     def words_for_a_defect(self) -> bytes:
         """They are said."""
         return b""
+
+
+def _nobody_is_let_in() -> bool:
+    return False
 
 
 def _portions(output: list[Part]) -> Iterator[tuple[list[Part], int]]:

@@ -241,6 +241,7 @@ class WebSocketStream(trio.abc.HalfCloseableStream):
 
     async def aclose(self) -> None:
         """Close the connection."""
+        vars(self._protocol).clear()  # it holds on to itself: of a crowd that has left, a collection would take long
         await self._transport.aclose()
 
 

@@ -141,6 +141,16 @@ class Amqp10Client:
             heard += self.read()
         return heard
 
+    def manage(self, handle: int = 0) -> None:
+        """Attach a pair of links for management, of this handle and the next."""
+        paired = Map([(Symbol("paired"), True)])
+        source, target = composite(SOURCE, ["/management"]), composite(TARGET, ["/management"])
+        ends = source, target
+        self.send(ATTACH, "pair", UInt(handle), False, None, None, *ends, None, None, UInt(0), *[None] * 3, paired)
+        self.send(ATTACH, "pair", UInt(handle + 1), True, None, None, *ends, *[None] * 6, paired)
+        self.flow(handle + 1, 10)
+        self.read()
+
     def flow(
         self, handle: int, credit: int, *, count: int | None = None, drain: bool = False, echo: bool = False
     ) -> None:

@@ -593,17 +593,8 @@ def test_what_is_said_of_a_message_in_no_utf_8_harms_nobody_who_gets_it(
 def managing(broker: MemoryBroker) -> Amqp10Client:
     """A client with a pair of links for management."""
     client = opened(broker)
-    attach_pair(client)
+    client.manage()
     return client
-
-
-def attach_pair(client: Amqp10Client) -> None:
-    paired = Map([(Symbol("paired"), True)])
-    source, target = composite(SOURCE, ["/management"]), composite(TARGET, ["/management"])
-    client.send(ATTACH, "pair", UInt(0), False, None, None, source, target, None, None, UInt(0), *[None] * 3, paired)
-    client.send(ATTACH, "pair", UInt(1), True, None, None, source, target, *[None] * 6, paired)
-    client.flow(1, 10)
-    client.read()
 
 
 def ask(client: Amqp10Client, method: str, path: str, body: Any = None) -> tuple[str, Any]:
@@ -666,7 +657,7 @@ def test_who_asks_on_and_takes_no_answer_has_its_session_ended(broker: MemoryBro
     client = Amqp10Client(broker)
     client.open()
     client.begin(window=0)
-    attach_pair(client)
+    client.manage()
     client.send(FLOW, UInt(0xFFFF_FFFD), UInt(0), UInt(0), UInt(WINDOW), UInt(1), None, UInt(1_000))
     request = section(0x73, [ULong(1), None, "/queues/q", "GET", "$me"]) + section(0x77, None)
     for _ in range(ANSWERS_HELD_MAX):
@@ -681,7 +672,7 @@ def test_who_takes_each_answer_may_ask_on(broker: MemoryBroker) -> None:
     client = Amqp10Client(broker)
     client.open()
     client.begin(window=0)
-    attach_pair(client)
+    client.manage()
     client.send(FLOW, UInt(0xFFFF_FFFD), UInt(0), UInt(0), UInt(WINDOW), UInt(1), None, UInt(1_000))
     request = section(0x73, [ULong(1), None, "/queues/q", "GET", "$me"]) + section(0x77, None)
     for number in range(ANSWERS_HELD_MAX + 2):
@@ -728,7 +719,7 @@ def test_a_token_is_renewed(broker: MemoryBroker, is_taken: bool) -> None:
     assert ask(client, "PUT", "/auth/tokens", "text")[0] == "400"
     client.send(DETACH, UInt(0), True)
     client.send(DETACH, UInt(1), True)
-    attach_pair(client)  # which knows the other way to renew
+    client.manage()  # which knows the other way to renew
     properties = section(0x73, [ULong(1), None, "/auth/tokens", "PUT", "$me"])
     client.transfer(properties + section(0x77, b"token"), settled=True)
     answer = client.read()[-1]
@@ -750,7 +741,7 @@ def test_a_token_that_may_be_a_slow_password_is_renewed_when_that_is_known(broke
 
     Vouching(client, broker, say)
     broker.driver.verify_password = lambda check, go_on, is_wanted: waiting.append(go_on)  # type: ignore[method-assign]
-    attach_pair(client)
+    client.manage()
     properties = section(0x73, [ULong(1), None, "/auth/tokens", "PUT", "$me"])
     client.transfer(properties + section(0x77, b"token"), settled=True)
     assert client.deliveries() == []

@@ -8,8 +8,15 @@ from contextlib import contextmanager
 
 import pytest
 import trio
+from websockets.server import ServerProtocol
 
 from amqp_broker.broker.queues.classic import ClassicQueue
+from amqp_broker.network.pump import Pump
+from amqp_broker.protocols.amqp10.incoming import IncomingLink
+from amqp_broker.protocols.amqp10.outgoing import OutgoingLink
+from amqp_broker.protocols.amqp10.performatives import END
+from amqp_broker.protocols.amqp10.session import Session
+from amqp_broker.protocols.stomp.subscriptions import Subscription
 from amqp_broker.server import garbage
 from amqp_broker.server.garbage import (
     FEW_OBJECTS,
@@ -21,6 +28,9 @@ from amqp_broker.server.garbage import (
     without_collections,
 )
 from amqp_broker.session.connection import ClientConnection
+from tests.faults.hostile_devices import WEB_SOCKET, connect, masked
+from tests.support.amqp10_client import Amqp10Client, message
+from tests.support.amqp10_frames import handshake
 from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
 from tests.support.mqtt_client import MqttClient
@@ -139,14 +149,14 @@ async def test_the_messages_of_a_broker_that_has_ended_are_dropped_in_turns(monk
     assert left == [3, 1, 0]
 
 
-def connections_alive() -> int:
+def alive(*kinds: type) -> int:
     """Of those since the last gc.freeze(), before which there is much to look through: the tests that were run."""
-    return sum(isinstance(alive, ClientConnection) for alive in gc.get_objects())
+    return sum(isinstance(one, kinds) for one in gc.get_objects())
 
 
 def test_a_connection_that_has_ended_waits_for_no_collector() -> None:
     gc.freeze()
-    before = connections_alive()
+    before = alive(ClientConnection)
     broker = MemoryBroker()
     client = Client(broker).open(heartbeat_s=10)
     channel = client.channel()
@@ -156,12 +166,12 @@ def test_a_connection_that_has_ended_waits_for_no_collector() -> None:
     channel.received()
     gc.disable()
     try:
-        assert connections_alive() == before + 1
+        assert alive(ClientConnection) == before + 1
         client.connection.lost("gone")
         client.connection.detach()
         broker.connections.clear()
         del client, channel
-        assert connections_alive() == before
+        assert alive(ClientConnection) == before
     finally:
         gc.enable()
 
@@ -169,23 +179,31 @@ def test_a_connection_that_has_ended_waits_for_no_collector() -> None:
 @on_a_jumping_clock
 async def test_a_connection_that_a_server_has_served_waits_for_no_collector() -> None:
     gc.freeze()
-    before = connections_alive()
+    kinds = ClientConnection, Pump, ServerProtocol
+    before = alive(*kinds)
     gc.disable()
     try:
-        async with serving() as served:
-            client = await served.opened()
-            assert connections_alive() == before + 1
-            await client.aclose()
-            await until(lambda: served.server.connections_ended == 1)
+        async with serving(web_socket_port=0) as served:
+            port, web_socket_port = served.ports
+            clients = [await served.opened(), *[await served.connect(port=one) for one in (port, web_socket_port)]]
+            await clients[1].send_all(b"".join(handshake("q")))
+            await clients[2].send_all(WEB_SOCKET % b"mqtt")
+            await clients[2].receive_some()
+            await clients[2].send_all(masked(connect()))
+            await until(lambda: len(served.broker.open_connections) == 3)
+            assert alive(*kinds) == before + 8  # AMQP 0-9-1 has begun where AMQP 1.0 is spoken
+            for client in clients:
+                await client.aclose()
+            await until(lambda: served.server.connections_ended == 3)
             await trio.sleep(1)
-            assert connections_alive() == before
+            assert alive(*kinds) == before
     finally:
         gc.enable()
 
 
 def test_a_connection_of_another_protocol_that_has_ended_waits_for_no_collector() -> None:
     gc.freeze()
-    before = connections_alive()
+    before = alive(ClientConnection)
     broker = MemoryBroker(mqtt_port=0, stomp_port=0)
     mqtt, stomp = MqttClient(broker, "c"), StompClient(broker)
     mqtt.connect(keep_alive_s=60)
@@ -200,14 +218,50 @@ def test_a_connection_of_another_protocol_that_has_ended_waits_for_no_collector(
     stream.declare_publisher(1, "s", "name")
     stream.subscribe(1, "s")
     stream.publish(1, {1: b"m"})
+    amqp10 = with_all_links(broker)
     gc.disable()
     try:
-        assert connections_alive() == before + 3
+        assert alive(ClientConnection) == before + 4
         mqtt.drop()
         stomp.drop()
         stream.drop()
-        del mqtt, stomp, stream
-        assert connections_alive() == before
+        amqp10.drop()
+        del mqtt, stomp, stream, amqp10
+        assert alive(ClientConnection) == before
+    finally:
+        gc.enable()
+
+
+def with_all_links(broker: MemoryBroker) -> Amqp10Client:
+    """A client with a session that has links of each kind, and a delivery that is not settled."""
+    client = Amqp10Client(broker)
+    client.open()
+    client.begin()
+    client.receiver("q", credit=2)
+    client.sender("q")
+    client.transfer(message())
+    client.manage(handle=2)
+    return client
+
+
+def test_a_part_that_has_ended_of_a_connection_that_goes_on_waits_for_no_collector() -> None:
+    gc.freeze()
+    kinds = Session, IncomingLink, OutgoingLink, Subscription
+    broker = MemoryBroker(stomp_port=0)
+    amqp10, stomp = with_all_links(broker), StompClient(broker)
+    stomp.connect()
+    stomp.send("SUBSCRIBE", id="all", destination="/amq/queue/q", ack="client")
+    stomp.send("SUBSCRIBE", id="none", destination="/queue/none", ack="client")
+    gc.disable()
+    try:
+        assert alive(*kinds) == 7
+        amqp10.send(END)  # what it had goes to the other
+        (delivery,) = [frame for frame in stomp.read() if frame.command == "MESSAGE"]
+        stomp.send("UNSUBSCRIBE", id="none")
+        stomp.send("UNSUBSCRIBE", id="all")
+        assert alive(*kinds) == 1
+        stomp.send("ACK", id=delivery.headers["ack"])
+        assert alive(*kinds) == 0
     finally:
         gc.enable()
 

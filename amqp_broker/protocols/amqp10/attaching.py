@@ -234,11 +234,6 @@ class Attaching:
             self._client, name, durable=durable, exclusive=False, auto_delete=False, arguments={}
         )
 
-    def stop(self) -> None:
-        """The session has ended."""
-        self._management.clear()
-        self._management_answers.clear()
-
 
 def _is_management(fields: Fields, terminus: Fields) -> bool:
     """Whether a link is one of a pair for management."""

@@ -71,6 +71,8 @@ class Session(SessionContext):
         begin: what the client said.
     """
 
+    __deletable__ = ("dispositions", "_attaching")  # by stop
+
     def __init__(self, connection: ConnectionContext, number: int, begin: Fields) -> None:
         super().__init__(connection, number)
         broker = connection.broker
@@ -434,7 +436,8 @@ class Session(SessionContext):
         self.outgoing.clear()
         self._waiting.clear()
         self._flows.clear()
-        self._attaching.stop()
         if says:
             self.send(end_performative(error))
-        return self.dispositions.settle(Settlement.ABANDONED, list(self.unsettled))
+        slices = self.dispositions.settle(Settlement.ABANDONED, list(self.unsettled))
+        del self.dispositions, self._attaching  # which hold on to it: else it would wait for the garbage collector
+        return slices

@@ -271,6 +271,7 @@ class Subscribing:
         yield from subscription.settle(settled.settlement, numbers)
         if not subscription.unacknowledged and self._ended.get(subscription.tag) is subscription:
             del self._ended[subscription.tag]
+            subscription.stop()
 
     # --- for those who look on
 

@@ -198,6 +198,7 @@ class Subscription(Deliveries):
         """What an ended subscription of the same name has unacknowledged can be acknowledged here."""
         together = sorted({**earlier.unacknowledged, **self.unacknowledged}.items())
         earlier.unacknowledged.clear()
+        earlier.stop()
         self.unacknowledged.clear()  # whoever watches them goes on with this dictionary
         self.unacknowledged.update(together)
 
@@ -231,6 +232,8 @@ class Subscription(Deliveries):
         """Nothing more comes; what is unacknowledged still can be."""
         self._is_stopped = True
         self.has_room = False
+        if not self.unacknowledged:  # there is nothing to watch, and who watches holds on to this
+            self._timeout.stop()
         consumer, self.consumer = self.consumer, None
         if consumer is not None:
             consumer.queue.remove_consumer(consumer)
