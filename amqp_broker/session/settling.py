@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from amqp_broker.broker.counters import Counts
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.observer import Settlement
 from amqp_broker.broker.queues.base import Queue
@@ -103,6 +104,21 @@ class Settling:
         if is_by_consumer:
             return sorted(parts.items(), key=lambda part: _names(part[0]))
         return list(parts.items())
+
+
+def count_settled(settlement: Settlement, count: int, *counted: Counts) -> None:
+    """Count so many deliveries that were settled; those that were abandoned count for nothing.
+
+    Args:
+        counted: where they are counted: in the receiver and in the queue.
+    """
+    for counts in counted:
+        if settlement is Settlement.ACKNOWLEDGED:
+            counts.acknowledged += count
+        elif settlement is Settlement.REJECTED:
+            counts.rejected += count
+        elif settlement is Settlement.REQUEUED:
+            counts.requeued += count
 
 
 def _names(origin: Origin) -> tuple[str, str]:

@@ -33,6 +33,7 @@ from amqp_broker.management.http.router import Access, Endpoint
 from amqp_broker.management.http_channel import HttpChannel, HttpConnection
 from amqp_broker.management.slices import Slices
 from amqp_broker.server.changes import until_kept
+from amqp_broker.session.settling import count_settled
 from amqp_broker.wire.content import Properties, decode_properties, encode_content_header
 from amqp_broker.wire.errors import WireError
 
@@ -224,13 +225,7 @@ def _settle(host: VirtualHost, queue: Queue, messages: list[Message], ackmode: s
     settlement = SETTLEMENTS[ackmode]
     if host.observers.present:
         host.observers.settled(channel, queue, messages, settlement)
-    for counts in _counts(host, queue):
-        if settlement is Settlement.REQUEUED:
-            counts.requeued += len(messages)
-        elif settlement is Settlement.REJECTED:
-            counts.rejected += len(messages)
-        else:
-            counts.acknowledged += len(messages)
+    count_settled(settlement, len(messages), *_counts(host, queue))
     if settlement is Settlement.REQUEUED:
         returning = queue.requeueing()
         returning.add(messages)

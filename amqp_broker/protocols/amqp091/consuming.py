@@ -21,7 +21,7 @@ from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.broker.works import Unfinished, Work
 from amqp_broker.errors import NO_METHOD, not_allowed, not_implemented, precondition_failed
 from amqp_broker.session.delivery_timeout import DeliveryTimeout
-from amqp_broker.session.settling import Settling
+from amqp_broker.session.settling import Settling, count_settled
 from amqp_broker.wire import hot, methods
 from amqp_broker.wire.methods import arguments_of, build
 from amqp_broker.wire.strings import encode_shortstr
@@ -289,15 +289,7 @@ class Consuming(Deliveries):
 
     def tell_settled(self, queue: Queue, messages: Sequence[Message], settlement: Settlement) -> None:
         """Count what becomes of a queue's deliveries, and tell those who look on."""
-        count = len(messages)
-        if settlement is Settlement.ACKNOWLEDGED:
-            queue.counts.acknowledged += count
-        elif settlement is Settlement.REJECTED:
-            self._counts.rejected += count
-            queue.counts.rejected += count
-        elif settlement is Settlement.REQUEUED:
-            self._counts.requeued += count
-            queue.counts.requeued += count
+        count_settled(settlement, len(messages), self._counts, queue.counts)
         if self._observers.present:
             self._observers.settled(self._channel, queue, messages, settlement)
 

@@ -28,7 +28,7 @@ from amqp_broker.protocols.amqp10.performatives import (
     Fields,
     disposition_performative,
 )
-from amqp_broker.session.settling import Settling
+from amqp_broker.session.settling import Settling, count_settled
 
 if TYPE_CHECKING:
     from amqp_broker.broker.queues.unacknowledged import Unacknowledged
@@ -158,14 +158,7 @@ class Dispositions:
         settling.finish()
 
     def _tell_settled(self, queue: Any, messages: Any, settlement: Settlement) -> None:
-        count = len(messages)
-        for counts in (self._counts, queue.counts.of(AMQP10)):
-            if settlement is Settlement.ACKNOWLEDGED:
-                counts.acknowledged += count
-            elif settlement is Settlement.REJECTED:
-                counts.rejected += count
-            elif settlement is Settlement.REQUEUED:
-                counts.requeued += count
+        count_settled(settlement, len(messages), self._counts, queue.counts.of(AMQP10))
         if self._observers.present:
             self._observers.settled(self._channel, queue, messages, settlement)
 

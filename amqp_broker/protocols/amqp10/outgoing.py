@@ -6,13 +6,12 @@ that is left when the queue has nothing more is used up at once (AMQP 1.0, 2.6.7
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.counters import AMQP10, Counts
 from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.message import Message
-from amqp_broker.broker.observer import Settlement
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
@@ -218,19 +217,6 @@ class ConsumingLink(OutgoingLink):
                 if queue.consumers.active is consumer:  # which another may wait for to take over
                     queue.resume(consumer)  # it may be parked for that alone, and be the active one again
                     queue.changed()
-
-    def tell_settled(self, queue: Queue, messages: Sequence[Message], settlement: Settlement) -> None:
-        """Count what becomes of a queue's deliveries, and tell those who look on."""
-        count = len(messages)
-        for counts in (self._counts, self.counts_in(queue)):
-            if settlement is Settlement.ACKNOWLEDGED:
-                counts.acknowledged += count
-            elif settlement is Settlement.REJECTED:
-                counts.rejected += count
-            elif settlement is Settlement.REQUEUED:
-                counts.requeued += count
-        if self._observers.present:
-            self._observers.settled(self.session.channel, queue, messages, settlement)
 
     # --- for the queue, and those who look on
 

@@ -30,7 +30,7 @@ from amqp_broker.protocols.mqtt.publishing import Publishing
 from amqp_broker.protocols.mqtt.reasons import Reason, protocol_error
 from amqp_broker.protocols.mqtt.subscribing import Subscribing, Wanted
 from amqp_broker.protocols.mqtt.topics import is_shared
-from amqp_broker.session.settling import Settling
+from amqp_broker.session.settling import Settling, count_settled
 
 if TYPE_CHECKING:
     from amqp_broker.protocols.mqtt.link import Link
@@ -401,14 +401,7 @@ class Delivering(Deliveries):
             self.update_room()
 
     def _tell_settled(self, queue: Queue, messages: list[Message], settlement: Settlement) -> None:
-        count = len(messages)
-        counts = self.connection.counts
-        if settlement is Settlement.ACKNOWLEDGED:
-            counts.acknowledged += count
-            self.counts_in(queue).acknowledged += count
-        elif settlement is Settlement.REJECTED:
-            counts.rejected += count
-            self.counts_in(queue).rejected += count
+        count_settled(settlement, len(messages), self.connection.counts, self.counts_in(queue))
         if self._observers.present:
             self._observers.settled(self, queue, messages, settlement)
 

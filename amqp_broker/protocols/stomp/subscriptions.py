@@ -20,7 +20,7 @@ from amqp_broker.errors import precondition_failed
 from amqp_broker.protocols.stomp.destinations import destination_of
 from amqp_broker.protocols.stomp.frames import encode_header
 from amqp_broker.session.delivery_timeout import DeliveryTimeout
-from amqp_broker.session.settling import Settling
+from amqp_broker.session.settling import Settling, count_settled
 
 if TYPE_CHECKING:
     from amqp_broker.protocols.stomp.link import Link
@@ -167,14 +167,7 @@ class Subscription(Deliveries):
                 consumer.queue.resume(consumer)
 
     def _tell_settled(self, queue: Queue, messages: Sequence[Message], settlement: Settlement) -> None:
-        count = len(messages)
-        for counts in (self._counts, self.counts_in(queue)):
-            if settlement is Settlement.ACKNOWLEDGED:
-                counts.acknowledged += count
-            elif settlement is Settlement.REJECTED:
-                counts.rejected += count
-            elif settlement is Settlement.REQUEUED:
-                counts.requeued += count
+        count_settled(settlement, len(messages), self._counts, self.counts_in(queue))
         if self._observers.present:
             self._observers.settled(self._connection.channel, queue, messages, settlement)
 
