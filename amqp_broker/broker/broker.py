@@ -107,6 +107,15 @@ class Broker(Contents):
         self.users.permit_all(settings.default_user, settings.default_virtual_host)
         keep_user(self.durability, user)
 
+    # --- who waits without a queue
+
+    def reply(self, address: Address, header: bytes, body: bytes) -> bool:
+        """Hand a direct reply to the client that waits for it; returns whether there is one."""
+        if address.exchange or address.routing_key not in self.reply_consumers:
+            return False
+        self.reply_consumers[address.routing_key](address, header, body)
+        return True
+
     # --- what runs out
 
     def set_alarm(self, resource: Resource, is_low: bool) -> bool:

@@ -40,6 +40,27 @@ REFUSED: Final = -1  # one of its queues did not take it
 UNROUTED: Final = -2  # there is no queue for it
 
 
+class Target:
+    """The exchange and queues that all messages with one address go to, for protocols to remember.
+
+    Args:
+        exchange: that it names.
+        address: exchange and routing key.
+        queues: where it leads.
+        may_be_remembered: else the queues are to be found for each message anew.
+    """
+
+    __slots__ = ("address", "exchange", "may_be_remembered", "queues")
+
+    def __init__(
+        self, exchange: Exchange, address: Address, queues: tuple[Queue, ...], may_be_remembered: bool
+    ) -> None:
+        self.exchange = exchange
+        self.address = address
+        self.queues = queues
+        self.may_be_remembered = may_be_remembered
+
+
 class Ingress:
     """The way into one virtual host.
 
@@ -95,6 +116,18 @@ class Ingress:
             headers: that all of them have, where an exchange type looks at some and may be remembered all the same.
         """
         return find_route(self._virtual_host, exchange, Envelope((routing_key,), b"", headers))
+
+    def target(self, who: Authorizer, name: str, routing_key: str) -> Target:
+        """Where messages go that somebody publishes to an exchange with this key.
+
+        Raises:
+            WireError: the key has no place in AMQP 0-9-1.
+            AmqpError: as of ``exchange_for``.
+        """
+        address = Address(name, routing_key, encode_address(name, routing_key))
+        exchange = self.exchange_for(who, name, routing_key)
+        route = self.route_of_all(exchange, routing_key)
+        return Target(exchange, address, route.queues, route.may_be_remembered)
 
     def route(
         self, exchange: Exchange, routing_keys: tuple[str, ...], header: bytes, body: bytes, digest: Digest

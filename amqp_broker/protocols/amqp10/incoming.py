@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.broker.counters import AMQP10
-from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.message import Address, digest_of, without_blind_copies
 from amqp_broker.broker.observer import Passage
-from amqp_broker.broker.publishing import REFUSED, UNROUTED, Outcome
+from amqp_broker.broker.publishing import REFUSED, UNROUTED, Outcome, Target
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.amqp10.addresses import Node, target_version_2
@@ -48,7 +47,6 @@ from amqp_broker.protocols.amqp10.performatives import (
 )
 from amqp_broker.protocols.amqp10.reading import Reader
 from amqp_broker.wire.errors import WireError
-from amqp_broker.wire.hot import encode_address
 
 if TYPE_CHECKING:
     from amqp_broker.protocols.amqp10.context import SessionContext
@@ -221,20 +219,6 @@ class UnconfirmedRun:
         return first_id
 
 
-class Target:
-    """The exchange and queues that messages with one address and key go to."""
-
-    __slots__ = ("address", "exchange", "may_be_remembered", "queues")
-
-    def __init__(
-        self, exchange: Exchange, address: Address, queues: tuple[Queue, ...], may_be_remembered: bool
-    ) -> None:
-        self.exchange = exchange
-        self.address = address
-        self.queues = queues
-        self.may_be_remembered = may_be_remembered
-
-
 class PublishingLink(IncomingLink):
     """A link whose messages go to an exchange.
 
@@ -359,15 +343,13 @@ class PublishingLink(IncomingLink):
         return target
 
     def _look_up(self, name: str, routing_key: str) -> Target:
-        connection, ingress = self.session.connection, self._host.ingress
+        connection = self.session.connection
         try:
-            encoded = encode_address(name, routing_key)
+            target = self._host.ingress.target(connection.client, name, routing_key)
         except WireError as error:
             raise ProtocolError(INVALID_FIELD, str(error)) from None
-        exchange = ingress.exchange_for(connection.client, name, routing_key)
-        route = ingress.route_of_all(exchange, routing_key)
         connection.has_cost(1)
-        return Target(exchange, Address(name, routing_key, encoded), route.queues, route.may_be_remembered)
+        return target
 
     def _put(self, target: Target, content: Content, header: bytes, body: bytes) -> Outcome:
         """Put a message into its queues; returns what came of it."""
@@ -395,7 +377,7 @@ class PublishingLink(IncomingLink):
         outcome = UNROUTED
         if queues:
             outcome = host.ingress.put(queues, address, header, body, digest)
-        elif self._reply(address, header, body):
+        elif session.connection.broker.reply(address, header, body):
             outcome = 0
         else:
             session.counts.dropped += 1
@@ -405,14 +387,6 @@ class PublishingLink(IncomingLink):
             passage = Passage(host, address, header, body, queues, outcome != REFUSED)
             observers.published(session.channel, passage)
         return outcome
-
-    def _reply(self, address: Address, header: bytes, body: bytes) -> bool:
-        """Hand a reply to a client that waits for it without a queue; returns whether there is one."""
-        consumers = self.session.connection.broker.reply_consumers
-        if address.exchange or address.routing_key not in consumers:
-            return False
-        consumers[address.routing_key](address, header, body)
-        return True
 
 
 def _nobody_waits() -> None:

@@ -9,11 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.counters import STOMP
-from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.broker.message import Address, Digest, digest_of
+from amqp_broker.broker.message import Digest, digest_of
 from amqp_broker.broker.observer import Passage
-from amqp_broker.broker.publishing import REFUSED, UNROUTED, Outcome
-from amqp_broker.broker.queues.base import Queue
+from amqp_broker.broker.publishing import REFUSED, UNROUTED, Outcome, Target
 from amqp_broker.errors import precondition_failed
 from amqp_broker.protocols.stomp.destinations import QUEUE, TEMP_QUEUE, Destination, parse_destination
 from amqp_broker.protocols.stomp.errors import StompError
@@ -21,7 +19,6 @@ from amqp_broker.protocols.stomp.frames import Frame, encode_frame
 from amqp_broker.protocols.stomp.messages import Translations
 from amqp_broker.protocols.stomp.queues import Queues
 from amqp_broker.session.confirms import Confirms
-from amqp_broker.wire.hot import encode_address
 
 if TYPE_CHECKING:
     from amqp_broker.protocols.stomp.link import Link
@@ -29,20 +26,6 @@ if TYPE_CHECKING:
 TARGETS_MAX: Final = 1_024  # destinations whose route a connection remembers
 DECLARE_EFFORT: Final = 30  # about; see ``ClientConnection.has_cost``
 IMPERSONATOR: Final = "impersonator"  # the tag of users that may publish in the name of others
-
-
-class Target:
-    """The exchange and queues that the messages of one destination go to."""
-
-    __slots__ = ("address", "exchange", "may_be_remembered", "queues")
-
-    def __init__(
-        self, exchange: Exchange, address: Address, queues: tuple[Queue, ...], may_be_remembered: bool
-    ) -> None:
-        self.exchange = exchange
-        self.address = address
-        self.queues = queues
-        self.may_be_remembered = may_be_remembered
 
 
 class Prepared:
@@ -166,7 +149,7 @@ class Publishing:
         outcome = UNROUTED
         if queues:
             outcome = self._host.ingress.put(queues, address, header, body, digest)
-        elif not self._reply(address, header, body):
+        elif not self._connection.broker.reply(address, header, body):
             counts.dropped += 1
             self._host.drops.unroutable(self._host.name, address, self._connection.user_name)
         observers = self._connection.broker.observers
@@ -174,14 +157,6 @@ class Publishing:
             passage = Passage(self._host, address, header, body, queues, outcome != REFUSED)
             observers.published(self._connection.channel, passage)
         return outcome
-
-    def _reply(self, address: Address, header: bytes, body: bytes) -> bool:
-        """Hand a reply to a client of AMQP that waits for it without a queue; returns whether there is one."""
-        consumers = self._connection.broker.reply_consumers
-        if address.exchange or address.routing_key not in consumers:
-            return False
-        consumers[address.routing_key](address, header, body)
-        return True
 
     def _target(self, path: str, frame: Frame | None = None) -> Target:
         """Where a destination's messages go; its queue is declared as the frame wants, where it has one."""
@@ -214,13 +189,10 @@ class Publishing:
         return Target(exchange, target.address, route.queues, route.may_be_remembered)
 
     def _look_up(self, destination: Destination) -> Target:
-        name, routing_key = destination.exchange, destination.routing_key
-        ingress = self._host.ingress
-        exchange = ingress.exchange_for(self._connection.client, name, routing_key)
-        route = ingress.route_of_all(exchange, routing_key)
-        self._connection.has_cost(1)
-        address = Address(name, routing_key, encode_address(name, routing_key))
-        return Target(exchange, address, route.queues, route.may_be_remembered)
+        connection = self._connection
+        target = self._host.ingress.target(connection.client, destination.exchange, destination.routing_key)
+        connection.has_cost(1)
+        return target
 
     # --- receipts
 
