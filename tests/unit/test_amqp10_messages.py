@@ -77,7 +77,7 @@ def test_messages_that_are_alike(
         alone = content_of(split_sections(whole))
         content, header, body = reader.read(b"performative" + whole, 12)
         assert (header, body) == (alone.header_for(BODY), BODY)
-        assert (content.whole_digest(), content.to, content.subject) == (alone.digest, alone.to, alone.subject)
+        assert (content.whole_digest(header), content.to, content.subject) == (alone.digest, alone.to, alone.subject)
         sent = Message(HERE, header, BODY, True, 0)
         assert translations.outgoing(sent).encode(sent) == outgoing_of(sent.header, HERE).encode(sent)
 

@@ -4,12 +4,12 @@ Messages of a publisher have the same application properties, and each has other
 them is worked out for each message. Most values stand in a table as they stand here, behind another type code. What is
 written is what comes of reading the section and writing a table of it (``contents.py``), at a fraction of the cost.
 Where a message's values are as long as those of the one before it, too, they stand at the same places, and nothing is
-looked for (``Values``).
+looked for (``likeness.py``).
 """
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple
 
 from amqp_broker.protocols.amqp10.decoding import decode
 from amqp_broker.protocols.amqp10.values import to_field
@@ -52,7 +52,18 @@ _SCALARS_FROM: Final = 0x50
 _SCALARS_TO: Final = 0xB3
 _VARIABLE_FROM: Final = 0xA0  # the values of variable width
 
-Place: TypeAlias = tuple[int, int, int, int]  # a value's constructor, where it begins and ends, and where in the table
+AS_IT_STANDS: Final = 0  # the kinds of bytes that a message has of its own: they are the same in a content header
+TEXT: Final = 1  # so are these, if they are UTF-8
+UNSIGNED: Final = 2  # if the first bit is not set
+
+
+class ValuePlace(NamedTuple):
+    """The place of a value whose bytes are the same among the headers."""
+
+    kind: int
+    start: int  # in the section
+    end: int
+    header_start: int  # in the headers, encoded
 
 
 def headers_of(section: bytes) -> bytes | None:
@@ -74,50 +85,14 @@ def headers_of(section: bytes) -> bytes | None:
         return None
 
 
-class Values:
-    """The values of application properties, in whose place others can be put that are as long.
-
-    Args:
-        headers: what the section is among the headers.
-        places: where the values stand.
-    """
-
-    __slots__ = ("_behind", "_steps", "places")
-
-    def __init__(self, headers: bytes, places: list[Place]) -> None:
-        self.places = places
-        # What stands in the headers before each, where it begins and ends, whether it is text, and has no sign.
-        self._steps: list[tuple[bytes, int, int, bool, bool]] = []
-        offset = 0
-        for code, start, end, in_headers in places:
-            is_text = code >= _VARIABLE_FROM and code & 1 == 1
-            self._steps.append((headers[offset:in_headers], start, end, is_text, code in _UNSIGNED))
-            offset = in_headers + end - start
-        self._behind = headers[offset:]
-
-    def headers_of(self, section: bytes) -> bytes | None:
-        """The headers of another section that differs in nothing but these values; None where one is none."""
-        parts: list[bytes] = []
-        for before, start, end, is_text, is_unsigned in self._steps:
-            value = section[start:end]
-            if is_text:
-                if not (value.isascii() or is_utf8(value)):
-                    return None
-            elif is_unsigned and value[0] & _SIGN:
-                return None
-            parts += (before, value)
-        parts.append(self._behind)
-        return b"".join(parts)
-
-
-def values_of(section: bytes) -> Values | None:
-    """The values of a section; None where ``headers_of`` says None."""
-    places: list[Place] = []
+def values_of(section: bytes) -> list[ValuePlace] | None:
+    """The values of a section, in whose places others can be put that are as long; None as of ``headers_of``."""
+    values: list[ValuePlace] = []
     try:
-        headers = _headers_of(section, places)
+        headers = _headers_of(section, values)
     except (IndexError, UnicodeDecodeError):
         return None
-    return None if headers is None else Values(headers, places)
+    return None if headers is None else values
 
 
 def is_utf8(text: bytes) -> bool:
@@ -129,8 +104,8 @@ def is_utf8(text: bytes) -> bool:
     return True
 
 
-def _headers_of(section: bytes, places: list[Place] | None) -> bytes | None:
-    """The same, if all of it is there; where values stand that are the same bytes in the table is noted, if wanted."""
+def _headers_of(section: bytes, values: list[ValuePlace] | None) -> bytes | None:
+    """The same, if all of it is there; the values that are the same bytes in the table are noted, if wanted."""
     if not section:
         return b""
     offset, count = _beginning(section)
@@ -170,8 +145,9 @@ def _headers_of(section: bytes, places: list[Place] | None) -> bytes | None:
                 text.decode()
         parts += (name, before, section[start:offset])
         parts_bytes += len(name) + len(before) + offset - start
-        if places is not None and value_start < offset:
-            places.append((code, value_start, offset, parts_bytes - (offset - value_start)))
+        if values is not None and value_start < offset:
+            kind = TEXT if code >= _VARIABLE_FROM and code & 1 else UNSIGNED if code in _UNSIGNED else AS_IT_STANDS
+            values.append(ValuePlace(kind, value_start, offset, parts_bytes - (offset - value_start)))
     return b"".join(parts) if offset == end and len(names) * 2 == count else None
 
 

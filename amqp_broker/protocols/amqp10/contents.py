@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from amqp_broker.broker.message import EXPIRATION_MS_MAX, Digest, digest_of_properties
 from amqp_broker.protocols.amqp10 import sections
-from amqp_broker.protocols.amqp10.application_properties import headers_of
+from amqp_broker.protocols.amqp10.application_properties import ValuePlace, headers_of
 from amqp_broker.protocols.amqp10.compound import Map
 from amqp_broker.protocols.amqp10.decoding import Malformed, decode
 from amqp_broker.protocols.amqp10.encoding import encode
@@ -22,6 +22,7 @@ from amqp_broker.protocols.amqp10.likeness import (
     UUID_URN,
     Own,
     Pieces,
+    Place,
     entry_of,
     same_in_all,
 )
@@ -29,8 +30,8 @@ from amqp_broker.protocols.amqp10.sections import Sections
 from amqp_broker.protocols.amqp10.typed import Symbol, UInt, ULong, Uuid
 from amqp_broker.protocols.amqp10.typed import Timestamp as Milliseconds
 from amqp_broker.protocols.amqp10.values import to_field
-from amqp_broker.wire.content import Properties, encode_content_header
-from amqp_broker.wire.table import Table, decode_table, encode_table
+from amqp_broker.wire.content import Properties, decode_properties, encode_content_header
+from amqp_broker.wire.table import Table, encode_table
 
 SECTIONS_HEADER: Final = "x-amqp-1.0-sections"
 SECTIONS_ENTRY: Final = entry_of(SECTIONS_HEADER)
@@ -82,6 +83,7 @@ class Content:
         "digest",
         "header",
         "headers",
+        "headers_differ",
         "own",
         "reserved",
         "subject",
@@ -96,6 +98,7 @@ class Content:
         self.alike: Alike | None = None
         self.headers = b""
         self.own: Own | None = None
+        self.headers_differ = False  # it stands for messages with others, which are as long
         self._before_size = header[:SIZE_OFFSET]
         self._behind_size = header[FLAGS_OFFSET:]
         self.digest = digest
@@ -103,12 +106,20 @@ class Content:
         self.subject = subject
         self.reserved = reserved
 
-    def whole_digest(self) -> Digest:
-        """What the broker needs of it, with its headers, which few ask for."""
-        if self.headers and self.digest.headers is None:
-            table, _ = decode_table(len(self.headers).to_bytes(4, "big") + self.headers, 0)
-            self.digest = replace(self.digest, headers=table)
-        return self.digest
+    def whole_digest(self, header: bytes) -> Digest:
+        """What the broker needs of a message, with its headers, which few ask for.
+
+        Args:
+            header: its content header.
+        """
+        if not self.headers or self.digest.headers is not None:
+            return self.digest
+        headers = dict(decode_properties(header).headers or {})
+        del headers[SECTIONS_HEADER]  # what is kept says nothing to the broker
+        digest = replace(self.digest, headers=headers)
+        if not self.headers_differ:
+            self.digest = digest
+        return digest
 
     def header_for(self, body: bytes) -> bytes:
         """The content header of a body."""
@@ -150,26 +161,31 @@ class Alike:
             headers, digest = self._become(properties)
             if len(headers) <= REMEMBERED_HEADER_BYTES_MAX:  # the next message may have the same
                 self._properties, self._of_properties = properties, (headers, digest)
-        return self._content(found.properties, own or self._same, headers, properties, digest, 0)
+        return self._content(found.properties, own or self._same, headers, properties, digest)
 
-    def content_with(self, section: bytes, own: Own, said: bytes, properties: bytes, body_bytes: int) -> Content:
-        """What such a message becomes whose application properties have become headers already.
+    def places(self, content: Content, found: Sections, values: list[ValuePlace]) -> list[Place]:
+        """Where such messages differ, and the sections that are kept as they came.
 
         Args:
-            section: its properties section.
-            own: what it has of its own.
-            said: what ``headers_of`` makes of the application properties.
-            properties: they.
-            body_bytes: of its body; the header is that of it.
+            content: what one of them becomes.
+            found: its sections.
+            values: of the application properties, where these differ.
         """
-        headers = self._before + said + self._behind
-        return self._content(section, own, headers, properties, self._digest, body_bytes)
+        own = content.own
+        assert own is not None
+        kept_bytes = len(found.properties) + len(found.application_properties)
+        start = found.body_offset - kept_bytes
+        places = self.pieces.places(own, start, len(content.headers), kept_bytes)
+        start += len(found.properties)
+        headers = self.pieces.headers_offset + len(self._before)
+        for kind, first, end, offset in values:
+            in_header = headers + offset
+            places.append(Place(in_header, in_header + end - first, kind, start + first, start + end))
+        return places
 
-    def _content(
-        self, section: bytes, own: Own, headers: bytes, properties: bytes, digest: Digest, body_bytes: int
-    ) -> Content:
+    def _content(self, section: bytes, own: Own, headers: bytes, properties: bytes, digest: Digest) -> Content:
         read = self._read
-        header = self.pieces.header(section, own, headers, properties, body_bytes)
+        header = self.pieces.header(section, own, headers, properties)
         content = Content(header, digest, read.to, read.subject, read.reserved)
         content.alike, content.headers, content.own = self, headers, own
         return content

@@ -360,7 +360,7 @@ class PublishingLink(IncomingLink):
             digest = digest_of(header)
         if digest.extra_routing_keys or not target.may_be_remembered:
             if digest is content.digest:
-                digest = content.whole_digest()
+                digest = content.whole_digest(header)
             if digest.extra_routing_keys:
                 address = Address(address.exchange, address.routing_key, address.encoded, digest.extra_routing_keys)
             queues = host.ingress.route(target.exchange, address.routing_keys, header, body, digest)

@@ -4,15 +4,15 @@ Most publishers give each message an id. What the rest of its sections becomes i
 here the own fields are found in the bytes of a properties section, put where they belong in the content header, and
 found there again. The bytes are those that come of working it all out. What is written in no usual way is not found,
 and costs more. Where the own fields of a message are as long as those of one before it, too, they stand at the same
-places, and nothing is looked for (``Common``).
+places, and nothing is looked for (``Common``, ``Template``).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
-from amqp_broker.protocols.amqp10.application_properties import headers_of, is_utf8
+from amqp_broker.protocols.amqp10.application_properties import AS_IT_STANDS, TEXT, UNSIGNED, headers_of, is_utf8
 from amqp_broker.protocols.amqp10.compound import WIDTHS
 from amqp_broker.protocols.amqp10.decoding import Malformed, skip
 from amqp_broker.wire.content import (
@@ -52,9 +52,24 @@ _ANNOTATIONS_PLACE: Final = 2
 _PROPERTIES: Final = 4
 _SAID_TWICE: Final = b"\0"  # instead of application properties; no section is that
 _SIZE_OFFSET: Final = 4  # of the body's size in a content header
+_NUMBER: Final = 3  # kinds of bytes (``application_properties.py``) that a content header has as text,
+_UUID_BYTES: Final = 4
+_TIME: Final = 5  # or in seconds
+
+_KINDS: Final = {_SHORT_TEXT: TEXT, _UUID: _UUID_BYTES, _LARGE_NUMBER: _NUMBER}  # of ids
 
 Field: TypeAlias = tuple[int, int, int, int]  # its place among the fields, its type, where its value begins and ends
 Gap: TypeAlias = tuple[int, int]  # where it begins, and where it ends
+
+
+class Place(NamedTuple):
+    """The place of bytes that a message has of its own, in its content header and in its sections."""
+
+    start: int
+    end: int
+    kind: int
+    source_start: int
+    source_end: int
 
 
 class Own:
@@ -78,31 +93,6 @@ class Own:
         self.correlation_id = correlation_id
         self.timestamp = timestamp
         self.fields = fields
-
-    def in_place_of(self, data: bytes, start: int) -> Own | None:
-        """What another message has of its own, whose fields stand where these do; None as of ``own_of``.
-
-        Args:
-            data: holds its properties section.
-            start: where that begins.
-        """
-        if not self.fields:
-            return self
-        message_id = correlation_id = timestamp = b""
-        for place, code, first, end in self.fields:
-            try:
-                own = _own_field(data, place, code, start + first, start + end)
-            except UnicodeDecodeError:
-                own = b""
-            if not own:
-                return None
-            if place == MESSAGE_ID:
-                message_id = own
-            elif place == CORRELATION_ID:
-                correlation_id = own
-            else:
-                timestamp = own
-        return Own(self.shape, message_id, correlation_id, timestamp, self.fields)
 
     def gaps(self, start: int) -> list[Gap]:
         """Where the values stand that others have as long, in what holds the properties section at an offset."""
@@ -157,7 +147,7 @@ def own_of(section: bytes) -> Own | None:
         return None
     try:
         return _own_of(section)
-    except (IndexError, UnicodeDecodeError):
+    except IndexError:
         return None
 
 
@@ -198,20 +188,65 @@ def _own_field(data: bytes, place: int, code: int, start: int, end: int) -> byte
     """A field as the content header has it; empty for one that has another place there, or none."""
     value = data[start:end]
     if place == CREATION_TIME:
-        is_time = code == _TIMESTAMP and not value[0] & _SIGN
-        return (int.from_bytes(value, "big") // 1000).to_bytes(8, "big") if is_time else b""
+        return _in_header(_TIME, value) if code == _TIMESTAMP else b""
     if code == _SHORT_TEXT:
-        text = value[1:]
-        if not text.isascii():
-            text.decode()
-        return value  # a short string has its length before it, too
-    if code == _UUID:
-        digits = value.hex()
-        parts = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
-        return encode_shortstr(UUID_URN + "-".join(parts))
-    if code == _LARGE_NUMBER:
+        return value if is_utf8(value[1:]) else b""  # a short string has its length before it, too
+    kind = _KINDS.get(code)
+    return b"" if kind is None else _in_header(kind, value)
+
+
+def _in_header(kind: int, value: bytes) -> bytes:
+    """Bytes that a message has of its own as the content header has them; empty where they cannot stand there."""
+    if kind == TEXT:
+        return value if value.isascii() or is_utf8(value) else b""
+    if kind == _TIME:
+        return b"" if value[0] & _SIGN else (int.from_bytes(value, "big") // 1000).to_bytes(8, "big")
+    if kind == UNSIGNED:
+        return b"" if value[0] & _SIGN else value
+    if kind == _NUMBER:
         return encode_shortstr(str(int.from_bytes(value, "big")))
-    return b""
+    digits = value.hex()
+    parts = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
+    return encode_shortstr(UUID_URN + "-".join(parts))
+
+
+class Template:
+    """The content headers of messages that are alike, and in which what each has of its own is as long.
+
+    Args:
+        header: of one of them.
+        places: where that stands.
+    """
+
+    __slots__ = ("_before_size", "_end", "_steps")
+
+    def __init__(self, header: bytes, places: list[Place]) -> None:
+        self._before_size = header[:_SIZE_OFFSET]
+        self._steps: list[tuple[bytes, int, int, int]] = []  # what stands before each place, and what comes there
+        offset = _FLAGS_OFFSET
+        for start, end, kind, source_start, source_end in sorted(places):
+            self._steps.append((header[offset:start], kind, source_start, source_end))
+            offset = end
+        self._end = header[offset:]
+
+    def header(self, data: bytes, start: int, body_bytes: int) -> bytes | None:
+        """The content header of another one; None where something of its own cannot stand there.
+
+        Args:
+            data: holds its sections.
+            start: where they begin.
+            body_bytes: of its body.
+        """
+        parts = [self._before_size, body_bytes.to_bytes(8, "big")]
+        for before, kind, source_start, source_end in self._steps:
+            value = data[start + source_start : start + source_end]
+            if kind != AS_IT_STANDS:
+                value = _in_header(kind, value)
+                if not value:
+                    return None
+            parts += (before, value)
+        parts.append(self._end)
+        return b"".join(parts)
 
 
 class Pieces:
@@ -229,27 +264,56 @@ class Pieces:
         start = flags + _encoded(beginning)
         self._before_size = start[:_SIZE_OFFSET]
         self._behind_size = start[_FLAGS_OFFSET:]
+        self.headers_offset = len(start) + 4  # in such a header
         self._kept_entry = kept_entry
         self._kept_before = before
         self._mode = _encoded(Properties(delivery_mode=fields.delivery_mode, priority=fields.priority))
         self._middle = _encoded(Properties(reply_to=fields.reply_to, expiration=fields.expiration))
         self._end = _encoded(Properties(type=fields.type, user_id=fields.user_id, app_id=fields.app_id))
 
-    def header(self, section: bytes, own: Own, headers: bytes, behind: bytes, body_bytes: int) -> bytes:
-        """The content header of a message.
+    def places(self, own: Own, start: int, headers_bytes: int, kept_bytes: int) -> list[Place]:
+        """Where in the content header of a message stands what it has of its own, and the sections from its properties
+        section on.
+
+        Args:
+            start: where that begins in the message.
+            headers_bytes: of its headers, encoded, without the table's length.
+            kept_bytes: of these sections.
+        """
+        kept = self.headers_offset + headers_bytes + len(self._kept_entry) + 4 + len(self._kept_before)
+        end = kept + kept_bytes
+        correlation_id = end + len(self._mode)
+        message_id = correlation_id + len(own.correlation_id) + len(self._middle)
+        timestamp = message_id + len(own.message_id)
+        found = {
+            CORRELATION_ID: (correlation_id, own.correlation_id),
+            MESSAGE_ID: (message_id, own.message_id),
+            CREATION_TIME: (timestamp, own.timestamp),
+        }
+        places = [Place(kept, end, AS_IT_STANDS, start, start + kept_bytes)]
+        for place, code, first, behind in own.fields:
+            offset, field = found[place]
+            kind = _TIME if place == CREATION_TIME else _KINDS[code]
+            skipped = int(kind == TEXT)  # the length before it, which is the same in all
+            if first + skipped < behind:
+                source_start = start + first + skipped
+                places.append(Place(offset + skipped, offset + len(field), kind, source_start, start + behind))
+        return places
+
+    def header(self, section: bytes, own: Own, headers: bytes, behind: bytes) -> bytes:
+        """The content header of a message with an empty body.
 
         Args:
             section: its properties section.
             own: what it has that the others have not.
             headers: its headers, encoded, without the table's length; behind these comes what is kept of the sections.
             behind: what is kept behind the properties section.
-            body_bytes: of its body.
         """
         kept_bytes = len(self._kept_before) + len(section) + len(behind)
         return b"".join(
             (
                 self._before_size,
-                body_bytes.to_bytes(8, "big"),
+                bytes(8),
                 self._behind_size,
                 (len(headers) + len(self._kept_entry) + 4 + kept_bytes).to_bytes(4, "big"),
                 headers,

@@ -6,17 +6,16 @@ values of its application properties: those are not looked into. What any messag
 
 from __future__ import annotations
 
-from amqp_broker.protocols.amqp10.application_properties import Values, values_of
+from amqp_broker.protocols.amqp10.application_properties import ValuePlace, values_of
 from amqp_broker.protocols.amqp10.contents import (
     REMEMBERED_BYTES_MAX,
     REMEMBERED_HEADER_BYTES_MAX,
-    Alike,
     Content,
     map_of,
     reserved_key,
 )
 from amqp_broker.protocols.amqp10.errors import DECODE_ERROR, ProtocolError
-from amqp_broker.protocols.amqp10.likeness import Common, Own
+from amqp_broker.protocols.amqp10.likeness import Common, Place, Template
 from amqp_broker.protocols.amqp10.messages import Translations
 from amqp_broker.protocols.amqp10.sections import Sections, only_data_offset, split_sections
 
@@ -27,48 +26,28 @@ class Like:
 
     Args:
         before: the bytes before the body of one of them.
-        found: its sections.
-        alike: what others become that are like it.
-        own: what it has of its own.
-        values: of its application properties, where they differ.
+        content: what that one becomes.
+        kept: where the sections stand that are kept as they came.
+        own: where what each has of its own stands, in order.
     """
 
-    __slots__ = ("_alike", "_common", "_own", "_properties_end", "_properties_start", "_values")
+    __slots__ = ("_common", "_content", "_template")
 
-    def __init__(self, before: bytes, found: Sections, alike: Alike, own: Own, values: Values | None) -> None:
-        self._alike = alike
-        self._own = own
-        self._values = values
-        self._properties_end = len(before) - len(found.application_properties)
-        self._properties_start = self._properties_end - len(found.properties)
-        gaps = own.gaps(self._properties_start)
-        if values is not None:
-            gaps += [(self._properties_end + start, self._properties_end + end) for _, start, end, _ in values.places]
-        self._common = Common(before, gaps)
+    def __init__(self, before: bytes, content: Content, kept: Place, own: list[Place]) -> None:
+        self._content = content
+        self._common = Common(before, [(place.source_start, place.source_end) for place in own])
+        self._template = Template(content.header, [kept, *own])
 
-    def read(self, last: Content, data: bytes, start: int) -> tuple[Content, bytes, bytes] | None:
-        """What such a message becomes (``Reader.read``); None if it is none.
-
-        Args:
-            last: what the one becomes that this was made of.
-        """
+    def read(self, data: bytes, start: int) -> tuple[Content, bytes, bytes] | None:
+        """What such a message becomes (``Reader.read``); None if it is none."""
         if not self._common.is_in(data, start):
             return None
-        end = start + self._common.size
-        body_start = only_data_offset(data, end)
-        own = self._own.in_place_of(data, start + self._properties_start)
-        if body_start < 0 or own is None:
+        body_start = only_data_offset(data, start + self._common.size)
+        if body_start < 0:
             return None
         body = data[body_start:]
-        properties_end = start + self._properties_end
-        section, behind = data[start + self._properties_start : properties_end], data[properties_end:end]
-        if self._values is None:
-            return last, self._alike.pieces.header(section, own, last.headers, behind, len(body)), body
-        said = self._values.headers_of(behind)
-        if said is None:
-            return None
-        content = self._alike.content_with(section, own, said, behind, len(body))
-        return content, content.header, body
+        header = self._template.header(data, start, len(body))
+        return None if header is None else (self._content, header, body)
 
 
 class Reader:
@@ -101,7 +80,7 @@ class Reader:
         last = self._last
         if last is not None:
             if self._like is not None:
-                found = self._like.read(last, data, start)
+                found = self._like.read(data, start)
                 if found is not None:
                     return found
             elif data.startswith(self._last_bytes, start):
@@ -128,14 +107,15 @@ class Reader:
 
     def _like_of(self, content: Content, found: Sections) -> Like | None:
         """What the next message may have before its body; None where it is looked at, or compared as a whole."""
-        alike, own, properties = content.alike, content.own, found.application_properties
-        if alike is None or own is None:
+        alike, properties = content.alike, found.application_properties
+        if alike is None:
             return None
-        values: Values | None = None
+        values: list[ValuePlace] = []
         if properties != self._last_properties:
-            values = values_of(properties) if len(properties) == len(self._last_properties) else None
-            if values is None:
+            differing = values_of(properties) if len(properties) == len(self._last_properties) else None
+            if differing is None:
                 return None
-        if not own.fields and (values is None or not values.places):
-            return None
-        return Like(self._last_bytes, found, alike, own, values)
+            values = differing
+            content.headers_differ = True
+        kept, *own = alike.places(content, found, values)
+        return Like(self._last_bytes, content, kept, own) if own else None
