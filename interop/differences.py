@@ -339,6 +339,23 @@ DIFFERENCES: dict[str, Difference] = {
             series=("4.0",),
         ),
         Difference(
+            topic="types-of-modified",
+            rabbitmq="of the annotations that a client of AMQP 1.0 gives with the outcome modified, numbers and times "
+            "become longs, symbols and bytes strings; a float or null ends each session that the message is sent to",
+            ours="they arrive as they were said, on a message that AMQP 1.0 has brought with sections of its own",
+            why="What a client says of a message is for others to read; a message that ends sessions harms them.",
+            source="rabbit_amqp_session:settle_op_from_outcome/1 and mc_util:infer_type/1 of 4.0.5; measured",
+            series=("4.0",),
+        ),
+        Difference(
+            topic="protocol-of-events",
+            rabbitmq="the event exchange calls AMQP 1.0 `{1,0}`",
+            ours="`AMQP 1.0` where somebody logs in, and `AMQP 1-0` in a connection's events, as the HTTP API",
+            why="A term of Erlang is no name.",
+            source="rabbit_amqp_reader of 4.0.5; measured",
+            series=("4.0",),
+        ),
+        Difference(
             topic="session-numbers",
             rabbitmq="the firehose calls the first session of a connection of AMQP 1.0 channel 0",
             ours="channel 1",

@@ -140,6 +140,23 @@ def test_a_wrong_target_ends_the_session(connect: Connect, address: str, conditi
     assert end.field(0).value[:2] == [condition, words]
 
 
+@pytest.mark.parametrize(
+    ("address", "condition", "words"),
+    [
+        ("/queues/", "amqp:not-found", "no queue '' in vhost '/'"),
+        ("/queues/%ZZ", "amqp:invalid-field", 'Attach rejected: {bad_address,{utf8,<<"/queues/%ZZ">>}}'),
+        ("/exchanges/", "amqp:invalid-field", 'Attach rejected: {unknown_destination,"/exchanges/"}'),
+    ],
+)
+def test_a_wrong_source_ends_the_session(connect: Connect, address: str, condition: str, words: str) -> None:
+    client = connect()
+    source, target = composite(SOURCE, [address]), composite(TARGET, [])
+    client.send(ATTACH, "in", UInt(1), True, None, None, source, target)
+    end = client.take()
+    assert end is not None
+    assert (end.code, end.field(0).value[:2]) == (END, [condition, words])
+
+
 def test_names_are_percent_encoded(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
     name = queue(ch, broker, "a/b c%d")
     client = connect()
@@ -514,6 +531,10 @@ def test_queues_are_managed(broker: BrokerUnderTest, connect: Connect, ch: Chann
         "exclusive", "type", "arguments",
     }  # fmt: skip
     assert (declared.get("type"), declared.get("durable"), declared.get("exclusive")) == ("quorum", True, False)
+    status, declared = manager.ask("PUT", f"/queues/{broker.queue_name('plain')}", Map([]))
+    assert (status, declared.get("arguments")) == ("201", Map([("x-queue-type", "classic")]))
+    words = "failed to normalize URI '/queues/c%zz': invalid_percent_encoding <<\"%zz\">>"
+    assert manager.ask("PUT", "/queues/c%zz", Map([])) == ("400", words)
     assert manager.ask("PUT", f"/queues/{name}", body)[0] == "200"
     assert manager.ask("PUT", f"/queues/{name}", Map([]))[0] == "409"
     assert manager.ask("PUT", f"/queues/{name}", Map([("nonsense", True)]))[0] == "400"
@@ -549,6 +570,12 @@ def test_exchanges_and_bindings_are_managed(broker: BrokerUnderTest, connect: Co
     words = "exchange 'amq.mine' in vhost '/' starts with reserved prefix 'amq.'"
     assert manager.ask("PUT", "/exchanges/amq.mine", Map([])) == ("403", words)
     assert manager.ask("DELETE", "/exchanges/amq.mine") == ("403", words)
+    of_its_name = [("source", ""), ("destination_queue", name), ("binding_key", name), ("arguments", Map([]))]
+    of_its_name.append(("location", f"/bindings/src=;dstq={name};key={name};args="))
+    assert manager.ask("GET", f"/bindings?src=&dstq={name}&key={name}") == ("200", [Map(of_its_name)])
+    assert manager.ask("GET", f"/bindings?src=&dstq={name}&key=k") == ("200", [])
+    segment = f"src=;dstq={name};key={name};args="
+    assert manager.ask("DELETE", f"/bindings/{segment}") == ("400", f"bad binding path segment '{segment}'")
     ends = [("source", exchange), ("destination_queue", "nowhere"), ("binding_key", "k"), ("arguments", Map([]))]
     assert manager.ask("POST", "/bindings", Map(ends)) == ("400", "no queue 'nowhere' in vhost '/'")
     assert manager.ask("POST", "/bindings", Map([*ends, ("nonsense", 1)]))[0] == "400"

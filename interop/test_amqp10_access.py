@@ -47,7 +47,7 @@ BY_NAME = {
 }
 BY_NAME_WITHOUT_DEFAULT = {**BY_NAME, "configure": r"^(c|amq\.gen)", "write": r"^(c?w|amq\.gen)"}
 PATTERN = r"^{vhost}\.{username}\.a$"
-INTERNAL = f" publish to internal exchange 'w-internal' in vhost '{VHOST}'"  # cannot, or forbidden
+INTERNAL = f"forbidden to publish to internal exchange 'w-internal' in vhost '{VHOST}'"
 THERE = {"vhost": VHOST, "auto_delete": False, "durable": True, "arguments": {}}
 
 
@@ -194,8 +194,7 @@ def test_what_a_client_may_declare_it_may_send_to(access: Access) -> None:
 def test_an_internal_exchange_is_no_target(access: Access, address: str) -> None:
     client = access.connect()
     client.attach_sender(address)
-    condition, words = ended(client)
-    assert (condition, words.endswith(INTERNAL)) == ("amqp:unauthorized-access", True)
+    assert ended(client) == ("amqp:unauthorized-access", INTERNAL)
 
 
 @pytest.mark.parametrize(
@@ -212,8 +211,7 @@ def test_where_a_message_may_not_go(access: Access, user: str, to: str, conditio
     allowed = section(0x73, [None, None, "/exchanges/w-exchange"])
     assert client.publish(message(b"x", before=allowed)) == RELEASED
     client.transfer(message(b"x", before=section(0x73, [None, None, to])))
-    found, said = ended(client)
-    assert (found, said.endswith(words)) == (condition, True)
+    assert ended(client) == (condition, words)
 
 
 @pytest.mark.parametrize(

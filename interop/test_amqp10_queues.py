@@ -199,7 +199,7 @@ def test_what_was_said_of_a_message_stays_with_it_while_it_dies_on(
     assert (got.field(0), body_of(got), sections_of(got.payload)[0x70][4]) == (1, "m", 2)
     found = annotations_of(got.payload)
     assert {str(key): found[key] for key, _ in said} == {str(key): value for key, value in said}
-    assert found["x-other"] == 7
+    assert (found["x-other"], type(found["x-other"])) == (7, Int if broker.differs("types-of-modified") else int)
 
 
 def test_a_settled_message_to_an_exchange_that_has_gone_takes_the_link_along(

@@ -86,8 +86,14 @@ def source_of(address: str | None) -> Node:
     """What a source's address stands for; raises as ``target_of`` does."""
     if address is None:
         raise _rejected("{bad_address,undefined}")
+    if address == QUEUES:
+        return Node("", "", must_exist=True)  # there is none without a name
     if address.startswith(QUEUES):
-        return target_version_2(address)
+        try:
+            return target_version_2(address)
+        except ProtocolError:
+            said = erlang_term(address[:NAME_BYTES_MAX])
+            raise _rejected(f"{{bad_address,{{utf8,{said}}}}}") from None
     if address.startswith(EXCHANGES):
         raise _unknown(address)
     return _version_1(address, is_source=True)

@@ -212,7 +212,7 @@ class Attaching:
         """The queue that a source stands for."""
         if node.declares:
             return self._declare(node.queue, source)
-        if node.queue:
+        if node.must_exist:
             return self._host.accessible_queue(self._client, node.queue)
         exchange, key = node.exchange or "", node.routing_key or ""
         self._host.exchange(exchange)  # others may have to be asked of it, before there is a queue

@@ -85,9 +85,14 @@ def not_implemented(what: str) -> ProtocolError:
     return ProtocolError(NOT_IMPLEMENTED, f"{what} not supported")
 
 
+_OTHER_WORDS: Final = ("cannot publish to internal ", "forbidden to publish to internal ")  # than AMQP 0-9-1 has
+
+
 def of_the_broker(error: AmqpError) -> ProtocolError:
     """An error of the domain, in the conditions of AMQP 1.0; it ends the session, as with RabbitMQ."""
     if isinstance(error, LimitReached):
         return ProtocolError(RESOURCE_LIMIT_EXCEEDED, error.explanation)
     scope = Scope.CONNECTION if error.code is ReplyCode.CONNECTION_FORCED else Scope.SESSION
-    return ProtocolError(_CONDITIONS.get(error.code, INTERNAL_ERROR), error.explanation, scope)
+    said, words = _OTHER_WORDS
+    text = error.explanation.replace(said, words, 1) if error.explanation.startswith(said) else error.explanation
+    return ProtocolError(_CONDITIONS.get(error.code, INTERNAL_ERROR), text, scope)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote
 
+from amqp_broker.broker.arguments import QUEUE_TYPE
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import AmqpError, LimitReached, ReplyCode
@@ -31,6 +33,8 @@ _STATUS: Final = {ReplyCode.NOT_FOUND: 404, ReplyCode.ACCESS_REFUSED: 403, Reply
 
 # What is said of a new queue with status 400 by RabbitMQ, where it says 409 of all else that does not fit.
 _IMPOSSIBLE_QUEUE: Final = ("invalid property '", "Invalid value for  x-stream", "Exceeded max value for x-stream")
+
+_WRONG_PERCENT: Final = re.compile("%(?![0-9A-Fa-f]{2}).{0,2}", re.DOTALL)  # in a URI
 
 _BINDING_FIELDS: Final = ("source", "destination_queue", "destination_exchange", "binding_key", "arguments")
 
@@ -102,6 +106,10 @@ class Management:
             return Answer(_STATUS.get(error.code, 400), readable(error.explanation))
 
     def _answer(self, method: str, target: str, body: Any) -> Answer:
+        wrong = _WRONG_PERCENT.search(target)
+        if wrong is not None:
+            why = f'invalid_percent_encoding <<"{wrong.group()}">>'
+            raise Refusal(400, f"failed to normalize URI '{target[:255]}': {why}")
         path, _, query = target.partition("?")
         parts = path.split("/")[1:]
         count = len(parts)
@@ -155,6 +163,9 @@ class Management:
 
     def _described(self, queue: Queue) -> Map:
         queue.be_current()
+        arguments = queue.table
+        if self._host.behaviour.queue_type_is_filled_in:
+            arguments = {QUEUE_TYPE: queue.arguments.queue_type, **arguments}
         pairs: list[tuple[Any, Any]] = [
             ("leader", self._node),
             ("replicas", Array(b"\xb1", [self._node])),
@@ -166,7 +177,7 @@ class Management:
             ("auto_delete", queue.auto_delete),
             ("exclusive", queue.owner is not None),
             ("type", queue.arguments.queue_type),
-            ("arguments", map_of(queue.table, is_symbol=False)),
+            ("arguments", map_of(arguments, is_symbol=False)),
         ]
         return Map(pairs)
 
@@ -274,7 +285,7 @@ class Management:
         kind = "queue" if "dstq" in fields else "exchange"
         destination = fields.get("dstq", fields.get("dste"))
         source, key = fields.get("src"), fields.get("key")
-        if destination is None or source is None or key is None or "args" not in fields:
+        if not destination or not source or key is None or "args" not in fields:
             raise Refusal(400, f"bad binding path segment '{segment[:255]}'")
         self._host.check_binding(self._client, source, kind, destination, key)
         for binding in self._found(source, kind, destination):
@@ -291,8 +302,10 @@ class Management:
             raise Refusal(400, "missing 'dste' or 'dstq' in query")
         if source is None or key is None:
             raise Refusal(400, "missing 'src' or 'key' in query")
-        found = self._found(source, kind, destination)
-        return [_described_binding(one, kind) for one in found if one.routing_key == key]
+        if not source and kind == "queue":  # of the default exchange nothing is kept, and no queue has to be there
+            return [_described_binding(source, kind, destination, key, {})] if key == destination else []
+        found = [one for one in self._found(source, kind, destination) if one.routing_key == key]
+        return [_described_binding(source, kind, destination, key, one.arguments) for one in found]
 
     def _found(self, source: str, kind: str, destination: str) -> list[Binding]:
         """The bindings between two ends."""
@@ -303,15 +316,14 @@ class Management:
         return [binding for binding in exchange.bindings.values() if binding.destination is target]
 
 
-def _described_binding(binding: Binding, kind: str) -> Map:
-    source, destination = binding.source.name, binding.destination.name
-    names = f"src={quote_name(source)};dst{kind[0]}={quote_name(destination)};key={quote_name(binding.routing_key)}"
+def _described_binding(source: str, kind: str, destination: str, key: str, arguments: Table) -> Map:
+    names = f"src={quote_name(source)};dst{kind[0]}={quote_name(destination)};key={quote_name(key)}"
     pairs: list[tuple[Any, Any]] = [
         ("source", source),
         (f"destination_{kind}", destination),
-        ("binding_key", binding.routing_key),
-        ("arguments", map_of(binding.arguments, is_symbol=False)),
-        ("location", f"/bindings/{names};args={_hash(binding.arguments)}"),
+        ("binding_key", key),
+        ("arguments", map_of(arguments, is_symbol=False)),
+        ("location", f"/bindings/{names};args={_hash(arguments)}"),
     ]
     return Map(pairs)
 
