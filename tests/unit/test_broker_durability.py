@@ -454,6 +454,28 @@ def test_purge_is_durable(broker: DiskBroker, channel: ClientChannel) -> None:
     assert broker.without_power().client().channel().message_count("q") == 0
 
 
+def test_a_kill_counts_as_a_return_to_a_quorum_queue_and_to_no_other(
+    broker: DiskBroker, channel: ClientChannel
+) -> None:
+    for name, arguments in (("q", QUORUM), ("classic", {})):
+        channel.declare(name, arguments, durable=True)
+        channel.bind(name, "amq.fanout")
+    channel.publish("amq.fanout", "", b"1", delivery_mode=2)
+    for returns in (0, 1, 3, 4):
+        got = channel.get("q")
+        assert got is not None
+        is_again = got.expect(commands.Basic.GetOk).redelivered
+        assert (got.headers.get("x-delivery-count", 0), is_again) == (returns, returns > 0)
+        if returns == 1:
+            channel.nack(1)
+            channel.get("q")
+        broker = broker.killed()
+        channel = broker.client().channel()
+    other = channel.get("classic")
+    assert other is not None
+    assert not other.expect(commands.Basic.GetOk).redelivered
+
+
 def test_the_deliveries_of_a_quorum_queue_are_counted_over_restarts(broker: DiskBroker, channel: ClientChannel) -> None:
     channel.declare("dead", durable=True)
     channel.declare("q", {**QUORUM, "x-delivery-limit": 2, **TO_DEAD}, durable=True)

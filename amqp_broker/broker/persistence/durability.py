@@ -6,8 +6,9 @@ commits what gathers between two of its batches whole or not at all, a transacti
 to its dead-letter exchange, is never seen half done: the broker does each in one go, or holds the batch meanwhile.
 
 Which messages had been delivered is not written for each: a queue notes, once a batch, up to which one it has handed
-messages out; what is still there after a restart and not beyond that mark is marked redelivered. The number of returns
-to a quorum queue is written for the message itself.
+messages out; what is still there after a restart and not beyond that mark is marked redelivered. A quorum queue counts
+how often a message comes back, of a broker that was killed as well: the mark tells the first time, and from the second
+on the number is written for the message itself when it is handed out.
 
 Holds no formats: those are in ``definitions.py``, which has its records written here, and ``message_records.py``.
 ``docs/journal.md`` describes the layers below. What is written is read back by ``recovery.py``.
@@ -457,18 +458,24 @@ class Durability:
     def note_returned(self, message: Message) -> None:
         """A kept message has come back to its quorum queue once more."""
         before = self._returns.get(message.reference)
-        self._keep_returned(message, before.header if before is not None else b"")
+        if before is None or before.times != message.delivery_count:  # else that was written when it was handed out
+            self._keep_returned(message, message.delivery_count, b"" if before is None else before.header)
+
+    def note_handed_out_again(self, message: Message) -> None:
+        """A kept message that has come back to its quorum queue is handed out: a kill brings it back once more."""
+        before = self._returns.get(message.reference)
+        self._keep_returned(message, message.delivery_count + 1, b"" if before is None else before.header)
 
     def note_header(self, message: Message) -> None:
         """A kept message that comes back has another content header than it was published with."""
-        self._keep_returned(message, message.header)
+        self._keep_returned(message, message.delivery_count, message.header)
 
-    def _keep_returned(self, message: Message, header: bytes) -> None:
+    def _keep_returned(self, message: Message, times: int, header: bytes) -> None:
         if message.reference and self._journal is not None:
-            payload = encode_returned(message.reference, message.delivery_count, header)
+            payload = encode_returned(message.reference, times, header)
             before = self._returns.get(message.reference)
             reference = self._journal.replace(before.reference if before else None, RecordKind.RETURNED, payload)
-            self._returns[message.reference] = Returned(reference, message.delivery_count, header)
+            self._returns[message.reference] = Returned(reference, times, header)
             self.is_dirty = True
 
     def adopt_returned(self, message_reference: int, returned: Returned) -> Returned | None:
@@ -477,12 +484,15 @@ class Durability:
         self._returns[message_reference] = returned
         return before
 
-    def restore_returned(self, message: Message) -> None:
+    def restore_deliveries(self, queue: StoredQueue, message: Message) -> None:
         """Say of a message that was read from the journal how often it has come back, and what was said of it then."""
-        returned = self._returns.get(message.reference)
+        returned = self._returns.get(message.reference) if queue.counts_deliveries else None
         message.delivery_count = returned.times if returned is not None else 0
         if returned is not None and returned.header:
             message.header = returned.header
+        message.redelivered = message.delivery_count > 0 or queue.was_handed_out(message)
+        if message.redelivered and not message.delivery_count and queue.counts_deliveries:
+            message.delivery_count = 1  # a client had it when the broker was killed
 
 
 def _read_one(journal: Journal, reference: int) -> bytes | None:

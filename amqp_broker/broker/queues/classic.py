@@ -282,8 +282,7 @@ class ClassicQueue(DeadLetteringQueue):
         """All that the journal holds of this queue is back: some had been handed out, and its head may be due."""
         if any(self.handed_out_through):
             for message in self.ready:
-                message.redelivered = self.was_handed_out(message)
-                self.virtual_host.durability.restore_returned(message)
+                self.virtual_host.durability.restore_deliveries(self, message)
         if self.may_expire:
             self.expire_head()
         super().recovered()
@@ -350,6 +349,8 @@ class ClassicQueue(DeadLetteringQueue):
             self.unacknowledged_count += 1
             self.unacknowledged_bytes += len(message.body)
             if message.reference:
+                if message.delivery_count:
+                    self.virtual_host.durability.note_handed_out_again(message)
                 bands = self.bands
                 band = 0 if bands is None else bands.band_of(message.priority, message.header)
                 if message.reference > self.handed_out_through[band]:  # else a later one was handed out

@@ -117,8 +117,7 @@ class Paging:
         """A queue's message, as its record holds it."""
         message = Message(kept.address, kept.header, kept.body, kept.digest.is_persistent, kept.digest.priority)
         message.reference = reference
-        self._durability.restore_returned(message)
-        message.redelivered = message.delivery_count > 0 or queue.was_handed_out(message)
+        self._durability.restore_deliveries(queue, message)
         message.expires_at_ms = self._durability.deadline_ms(queue, kept)
         return message
 

@@ -119,6 +119,10 @@ class Past(StoredQueue):
         """What came since a time, and perhaps a little before."""
         return [chunk for chunk in self._chunks if chunk.last_wall_ms >= since_wall_ms]
 
+    @property
+    def counts_deliveries(self) -> bool:
+        return self._queue.counts_deliveries
+
     def was_handed_out(self, message: Message) -> bool:
         return False
 

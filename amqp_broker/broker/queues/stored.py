@@ -72,6 +72,11 @@ class StoredQueue:
         """Whether the next start may give it other bands, though its arguments stay."""
         return False
 
+    @property
+    def counts_deliveries(self) -> bool:
+        """Whether it counts how often each message has come back."""
+        return False
+
     def was_handed_out(self, message: Message) -> bool:
         """Whether a message that was read from the journal had been handed out before."""
         raise NotImplementedError
