@@ -23,11 +23,11 @@ from amqp_broker.cluster.etcd_checks import check_etcd
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.keys import Keys
 from amqp_broker.cluster.lease import Lease
-from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, Members, blocking_members
+from amqp_broker.cluster.members import UNKNOWN_STATUSES, EtcdRefused, EtcdUnavailable, Members, blocking_members
 from amqp_broker.cluster.ownership import Ownership
 from amqp_broker.cluster.store import EtcdStore, OwnershipLost, StoreAtOneRevision
 from amqp_broker.etcd import messages
-from amqp_broker.etcd.calls import OK, Answer
+from amqp_broker.etcd.calls import OK, Answer, Ended
 from amqp_broker.journal.files import FileSystem
 from amqp_broker.journal.kept_copies import NAMES, PIECES
 from amqp_broker.journal.kept_files import TRANSACTION_CHANGES_MAX, Delete, KeptFiles, Transaction
@@ -248,14 +248,14 @@ async def back_up(configuration: ClusterConfiguration, path: Path, progress: Pro
 
 async def _receive_snapshot(etcd: EtcdClient, write: Callable[[bytes], object], progress: Progress) -> int:
     digest, tail, size_bytes = hashlib.sha256(), b"", 0
-    status = None
+    ended: Ended | None = None
     async with etcd.stream(messages.SNAPSHOT, b"") as answers:
         async for first in answers:
             # All that wait are taken: more come in each turn of the event loop than the one that it would hand out.
             waiting = [answers.receive_nowait() for _ in range(answers.statistics().current_buffer_used)]
             for answer in (first, *waiting):
                 if not isinstance(answer, Answer):
-                    status = answer.status
+                    ended = answer
                     break
                 part = messages.SnapshotPart.read(answer.message)
                 write(part.data)
@@ -263,6 +263,8 @@ async def _receive_snapshot(etcd: EtcdClient, write: Callable[[bytes], object], 
                 progress(size_bytes, size_bytes + part.remaining_bytes)
                 digest.update((tail + part.data)[:-DIGEST_BYTES])
                 tail = (tail + part.data)[-DIGEST_BYTES:]
-    if status != OK or digest.digest() != tail:
+    if ended is not None and ended.status not in (OK, *UNKNOWN_STATUSES):
+        raise EtcdRefused(ended.status, ended.explanation)
+    if ended is None or ended.status != OK or digest.digest() != tail:
         raise CannotTransfer("the snapshot did not arrive whole: try again")
     return size_bytes

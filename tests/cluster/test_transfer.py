@@ -168,3 +168,25 @@ def test_a_backup_takes_what_comes_at_once_however_much_it_is() -> None:
 
     trio.run(back_up)
     assert left == [0] * count
+
+
+@pytest.mark.parametrize(
+    ("ended", "error", "text"),
+    [
+        ([Ended(1, 7, "etcdserver: permission denied")], EtcdRefused, "permission denied"),
+        ([Ended(1, 14, "etcdserver: server stopped")], CannotTransfer, "did not arrive whole"),
+        ([], CannotTransfer, "did not arrive whole"),
+    ],
+)
+def test_a_backup_that_etcd_ends_says_why(ended: list[Ended], error: type[Exception], text: str) -> None:
+    @asynccontextmanager
+    async def stream(path: str, request: bytes) -> AsyncIterator[trio.MemoryReceiveChannel[Answer | Ended]]:
+        send, receive = trio.open_memory_channel[Answer | Ended](1)
+        with send:
+            for one in ended:
+                send.send_nowait(one)
+        yield receive
+
+    etcd = cast(EtcdClient, SimpleNamespace(stream=stream))
+    with pytest.raises(error, match=text):
+        trio.run(transfer._receive_snapshot, etcd, bytes, lambda *_: None)
