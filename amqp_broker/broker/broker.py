@@ -51,8 +51,8 @@ class Broker(Contents):
         super().__init__(settings, clock, driver if driver is not None else PassiveDriver())
         self.reply_consumers: dict[str, ReplyConsumer] = {}  # by the routing key of their replies
         self.alarms = Alarms()
-        self.awaiting_write: dict[Callable[[], None], None] = {}  # called when the journal has written more
-        self.awaiting_commit: dict[Callable[[], None], None] = {}  # the same, for whom something must be kept first
+        self.awaiting_write: dict[Callable[[], None], None] = {}  # called when the journal has written more,
+        # as are those of ``awaiting_commit``
         self.unawaited_bytes_max = settings.journal_pending_bytes_max  # for the disk, of what nobody waits for
         self.administration = Administration(self)
         self.refused_commands: dict[tuple[str, int], int] = {}  # how many, by protocol and the code of the answer
@@ -265,9 +265,12 @@ class Broker(Contents):
         self.handle(self.works.run_slice)
 
     def committed(self) -> None:
-        """The journal has committed more: whoever held something back for that lets go of it, which changes nothing."""
+        """The journal has committed more: whoever held something back for that lets go of it, and streams go on."""
+        was_settled = not self.changed_queues  # else it is gone on with in any case
         for go_on in [*self.awaiting_write, *self.awaiting_commit]:
             go_on()
+        if was_settled and self.changed_queues:
+            self.handle(_nothing_more)
 
     @property
     def is_disk_behind(self) -> bool:
@@ -279,3 +282,7 @@ class Broker(Contents):
     def run_due(self) -> None:
         """Do what is due by the clock, and all that follows from it."""
         self.handle(self.timers.run_due)
+
+
+def _nothing_more() -> None:
+    """What follows from what was done already is all that is to be done."""

@@ -49,6 +49,7 @@ class Host:
         self.paging = shared.paging
         self.changed_queues = shared.changed_queues
         self.dead_letters = shared.dead_letters
+        self.awaiting_commit = shared.awaiting_commit
         self.drops = shared.drops
         self.entry_forms = shared.driver.entry_forms
         self.plugin_is_used = shared.driver.plugin_is_used

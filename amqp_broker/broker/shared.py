@@ -62,6 +62,8 @@ class Shared:
         self.churn = Churn()
         self.changed_queues: deque[Queue] = deque()
         self.dead_letters: deque[tuple[Queue, Message, DeathReason]] = deque()
+        self.awaiting_commit: dict[Callable[[], None], None] = {}  # called when the journal has committed more, for
+        # whom something must be kept first
         self.to_finish: list[Callable[[], None]] = []  # what is done last: channels' confirms, copies of the firehose
         self.is_told_elsewhere: Callable[[str, str], bool] = _is_told_here  # of an event, and by whom: whether the
         # event exchange has it from another broker that is one with this

@@ -154,12 +154,17 @@ class JournalFlusher:
                 self._write(batch)
                 return
             self._tell_that_nothing_was_left()
-            if self._broker.durability.is_dirty and self._refused is None:
+            if self._refused is None and self._is_more_asked_for():
                 self._go_on()
             elif not self._free_space():
                 self._keep_reserve()
         except Exception as error:
             self._fail(error)
+
+    def _is_more_asked_for(self) -> bool:
+        """Whether somebody who was told that nothing was left has left something, or waits for a sync."""
+        durability = self._broker.durability
+        return durability.is_dirty or (durability.is_unsynced and self._must_sync())
 
     def _set_aside_much(self) -> None:
         """What gathers while the thread is busy is not to become too much for one batch."""
@@ -181,10 +186,13 @@ class JournalFlusher:
     def _did(self, done: Callable[[Result], None], job: Job[Result]) -> None:
         """A job is done: tell first, and only then look for the next one."""
         self._has_job = False
+        self._is_telling = True
         try:
             self._outbox.handle(done, job.result())
         except Exception as error:
             self._fail(error)
+        finally:
+            self._is_telling = False
         self.has_work()
 
     def _fail(self, error: Exception) -> None:

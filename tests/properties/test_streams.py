@@ -18,6 +18,7 @@ from amqp_broker.protocols.amqp10.entries import StreamEntries
 from amqp_broker.protocols.stream.frames import FrameSplitter, Malformed
 from interop.stream_client import (
     CONFIRM,
+    NEXT,
     OFFSET,
     PUBLISH,
     UNSUBSCRIBE,
@@ -144,7 +145,9 @@ class Model:
         self.stored = dict.fromkeys(READERS, -1)  # offsets that were sent, and those that QueryOffset has told
         self.told = dict.fromkeys(READERS, -1)
         self.first_offset = 0  # when all was synced last
+        self.seen: dict[int, bytes] = {}  # by its offset, what a consumer at the end has got
         self.declare_publishers()
+        self.wait_at_the_end()
 
     def connect(self) -> None:
         self.client = StreamClient(self.broker)
@@ -186,6 +189,18 @@ class Model:
             for _ in range(ids.number(4)):
                 self.confirmed[name] = max(self.confirmed[name], ids.number(8))
 
+    def wait_at_the_end(self) -> None:
+        """A consumer gets what comes from now on."""
+        self.tail = StreamClient(self.broker)
+        self.tail_from = self.stream.end_offset
+        assert self.tail.subscribe(1, "s", NEXT, credit=1_000) == 1
+
+    def see_deliveries(self) -> None:
+        self.tail.read()
+        while self.tail.frames:
+            chunk = self.tail.chunk()
+            self.seen.update(enumerate(chunk.messages(), chunk.first_offset))
+
     def store(self, reader: str) -> None:
         if not self.log:
             return
@@ -204,6 +219,8 @@ class Model:
         for reader in READERS:
             self.ask(reader)
         self.see_confirms()
+        self.see_deliveries()
+        assert self.stream.end_offset - 1 in {*self.seen, self.tail_from - 1}
         self.first_offset = self.stream.first_offset
 
     def take(self, step: str) -> None:
@@ -234,11 +251,13 @@ class Model:
         else:
             self.begin_again(step)
         self.see_confirms()
+        self.see_deliveries()
 
     # --- the end, and what must be there then
 
     def begin_again(self, end: str) -> None:
         """The broker ends in this way, and starts again: what it has was published, and is all that must be there."""
+        self.see_deliveries()
         while True:
             try:
                 if end == "restart":
@@ -252,6 +271,7 @@ class Model:
         self.connect()
         self.compare()
         self.declare_publishers()
+        self.wait_at_the_end()
         for name in NAMES:  # what may be lost is published again, with some that is there
             self.next_id[name] = max(1, self.confirmed[name])
             self.publish(name, self.last_id(name) - self.confirmed[name] + 3)
@@ -263,6 +283,9 @@ class Model:
         stream = self.stream
         del self.log[stream.end_offset :]
         assert stream.end_offset == len(self.log)
+        for offset, message in self.seen.items():
+            assert offset < stream.end_offset, "what was seen is gone, and another entry gets its offset"
+            assert message == as_message(self.log[offset])
         for name in NAMES:
             last_id = self.client.sequence(name, "s")
             assert last_id == self.last_id(name), "an entry is there if and only if its id is"

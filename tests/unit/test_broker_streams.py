@@ -145,6 +145,25 @@ def test_all_is_there_again_transient_or_not(ending: str) -> None:
     assert read(broker, "last") == numbered([6])
 
 
+@pytest.mark.parametrize(("fsync", "is_seen_unsynced"), [("always", False), ("interval", True), ("never", True)])
+def test_an_entry_is_seen_when_it_is_kept_and_in_memory_until_then(fsync: str, is_seen_unsynced: bool) -> None:
+    broker = DiskBroker(fsync=fsync)
+    publisher = filled(broker, 1)
+    reader = broker.client().channel()
+    reader.qos(100)
+    reader.consume("s", arguments={"x-stream-offset": "first"})
+    assert seen(reader) == numbered([0])
+    broker.writes_at_once = False
+    publish(publisher, range(1, 9))
+    assert (seen(reader), read(broker)) == ([], numbered([0]))
+    broker.reads_at_once = False
+    broker.write(sync=False)
+    assert seen(reader) == (numbered(range(1, 9)) if is_seen_unsynced else [])
+    broker.write()
+    assert is_seen_unsynced or seen(reader) == numbered(range(1, 9))
+    assert len(list(stream_of(broker).messages())) == 2
+
+
 def test_an_entry_is_confirmed_when_it_is_kept() -> None:
     broker = DiskBroker()
     channel = filled(broker, 0)

@@ -26,6 +26,7 @@ from amqp_broker.broker.queues.stream_block import StreamBlock, block_address, c
 from amqp_broker.broker.queues.stream_chunks import ChunkDeliveries, ChunkReader
 from amqp_broker.broker.queues.stream_groups import StreamGroup
 from amqp_broker.broker.queues.stream_headers import OffsetHeaders
+from amqp_broker.broker.queues.stream_keeping import StreamKeeping
 from amqp_broker.broker.queues.stream_log import StreamLog
 from amqp_broker.broker.queues.stream_reader import EntryReader, StreamReader
 from amqp_broker.broker.queues.stream_retention import StreamRetention
@@ -108,6 +109,7 @@ class StreamQueue(Queue):
         "_block_address",
         "_has_new",
         "_headers",
+        "_keeping",
         "_log",
         "_readers",
         "_retention",
@@ -139,6 +141,7 @@ class StreamQueue(Queue):
         )
         self.keeps_transient = True
         self._log = StreamLog(has_journal=virtual_host.durability.has_journal)
+        self._keeping = StreamKeeping(self._log, virtual_host, self._let_readers_go_on)
         self._batch_offset = 0  # of the first of those that came together last
         self._has_new = False  # since it was looked at
         self._readers: dict[Consumer, EntryReader] = {}
@@ -188,6 +191,15 @@ class StreamQueue(Queue):
     def last_chunk_offset(self) -> int:
         """The offset of the first of those that came together last."""
         return max(self._batch_offset, self._log.first_offset)
+
+    @property
+    def committed_chunk_offset(self) -> int | None:
+        """The same of those that are kept; None where there are none."""
+        log = self._log
+        self._keeping.advance()
+        if log.kept_end_offset <= log.first_offset:
+            return None
+        return max(self._keeping.batch_offset, log.first_offset)
 
     @property
     def log(self) -> StreamLog:
@@ -279,6 +291,7 @@ class StreamQueue(Queue):
 
     def recovered(self) -> None:
         self._batch_offset = max(self._log.first_offset, self._log.end_offset - 1)
+        self._keeping.are_restored(self._batch_offset)
         self._retention.drop_surplus()
 
     # --- out
@@ -394,31 +407,41 @@ class StreamQueue(Queue):
 
     def _take_turn(self, reader: EntryReader) -> None:
         """A reader may have something to deliver."""
-        if not reader.is_in_turn and not reader.consumer.is_parked and reader.may_go_on:
+        if not reader.is_in_turn and not reader.consumer.is_parked and reader.has_more:
             reader.is_in_turn = True
             self._turns.append(reader)
             self.changed()
+
+    def _let_readers_go_on(self) -> None:
+        for reader in self._readers.values():
+            self._take_turn(reader)
 
     def deliver_ready(self, messages_max: int) -> int:
         self.is_changed = False
         if self._has_new:
             self._has_new = False
-            for reader in self._readers.values():
-                self._take_turn(reader)
-            self.is_changed = False
+            self._keeping.have_come(self._batch_offset)
+            self._let_readers_go_on()
             self._retention.drop_surplus()
+        self._keeping.advance()
+        self.is_changed = False
         delivered = 0
         while self._turns and delivered < messages_max:
             reader = self._turns.popleft()
             reader.is_in_turn = False
             delivered += reader.serve(min(TURN_ENTRIES_MAX, messages_max - delivered))
-            if reader.may_go_on and not reader.consumer.is_parked:
+            if reader.consumer.is_parked:
+                continue
+            if reader.may_go_on:
                 reader.is_in_turn = True
                 self._turns.append(reader)
+            elif reader.has_more:
+                self._keeping.wait()
         if self._turns:
             self.changed()
         elif self.askers is not None:
             self.let_askers_go_on()
+        self._log.limit_latest(self._keeping.needed_from(are_reading=len(self._turns) > 0))
         return delivered
 
     def get(self, no_ack: bool) -> Message | None:
@@ -465,6 +488,7 @@ class StreamQueue(Queue):
 
     def close(self) -> None:
         self._retention.stop()
+        self._keeping.stop()
         for reader in self._readers.values():
             reader.stop()
         self._readers.clear()

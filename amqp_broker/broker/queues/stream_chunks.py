@@ -149,7 +149,7 @@ class ChunkReader(EntryReader):
         self._has_read(self)
 
     def _begin_to_read(self) -> None:
-        extent = self._log.extent(self.next_offset, READ_ENTRIES_MAX)
+        extent = self._log.extent(self.next_offset, READ_ENTRIES_MAX, self._log.kept_end_offset)
         if not extent.are_blocks:
             self._ask_for(EntriesRead(self, extent))
             return

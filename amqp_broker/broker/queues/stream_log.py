@@ -10,6 +10,7 @@ no journal and no clock. (RabbitMQ docs, "Streams and Super Streams", "Data Rete
 
 from __future__ import annotations
 
+import sys
 from array import array
 from bisect import bisect_right
 from collections import deque
@@ -186,6 +187,7 @@ class StreamLog:
         "_latest_bytes",
         "body_bytes",
         "end_offset",
+        "kept_end_offset",
     )
 
     def __init__(self, *, has_journal: bool) -> None:
@@ -197,6 +199,7 @@ class StreamLog:
         self._latest_blocks = 0  # how many of them are blocks
         self.body_bytes = 0
         self.end_offset = 0  # the next entry's
+        self.kept_end_offset = 0  # how far consumers may read (``stream_keeping.py``)
 
     def __len__(self) -> int:
         return self.end_offset - self.first_offset
@@ -215,11 +218,8 @@ class StreamLog:
         if not self._has_journal:
             self._chunks[-1].messages.append(message)
             return
-        latest = self._latest
-        latest.append(message)
+        self._latest.append(message)
         self._latest_bytes += len(message.body)
-        while len(latest) > LATEST_ENTRIES_MAX or (self._latest_bytes > LATEST_BYTES_MAX and len(latest) > 1):
-            self._drop_latest()
 
     def append_block(self, block: StreamBlock, wall_ms: int) -> None:
         """Add a block that has just come; its position becomes the offset of its first record."""
@@ -228,11 +228,17 @@ class StreamLog:
         if not self._has_journal:
             self._chunks[-1].messages.append(block)
             return
-        latest = self._latest
-        latest.append(block)
+        self._latest.append(block)
         self._latest_blocks += 1
         self._latest_bytes += len(block.body)
-        while len(latest) > LATEST_ENTRIES_MAX or (self._latest_bytes > LATEST_BLOCK_BYTES_MAX and len(latest) > 1):
+
+    def limit_latest(self, needed_from: int) -> None:
+        """Have no more in memory than the latest, and those from an offset on."""
+        latest = self._latest
+        while latest and latest[0].position < needed_from:
+            bytes_max = LATEST_BLOCK_BYTES_MAX if self._latest_blocks else LATEST_BYTES_MAX
+            if len(latest) <= LATEST_ENTRIES_MAX and (self._latest_bytes <= bytes_max or len(latest) == 1):
+                return
             self._drop_latest()
 
     def _drop_latest(self) -> None:
@@ -271,6 +277,12 @@ class StreamLog:
             chunk.first_offset += shift
         self.end_offset += shift
 
+    @property
+    def last_reference(self) -> int:
+        """Of the journal's record of the last entry; 0 where there is none."""
+        references = self._chunks[-1].references if self._chunks else _NO_ENTRIES
+        return references[-1] if len(references) else 0
+
     # --- where
 
     def offset_at(self, wall_ms: int) -> int:
@@ -297,10 +309,13 @@ class StreamLog:
             place = len(latest) - (self.end_offset - offset)
         return latest[place] if place >= 0 else None
 
-    def extent(self, offset: int, count: int) -> Extent:
-        """Up to so many stored entries, from that with an offset on: those that are in its chunk."""
+    def extent(self, offset: int, count: int, end_offset: int = sys.maxsize) -> Extent:
+        """Up to so many stored entries, from that with an offset on and before another: those that are in its chunk."""
         chunk = self._chunk_of(offset)
-        return Extent(chunk, chunk.place_of(offset), count)
+        start = chunk.place_of(offset)
+        if end_offset < chunk.end_offset:
+            count = min(count, chunk.place_of(end_offset) - start)
+        return Extent(chunk, start, count)
 
     def wall_ms_of(self, offset: int) -> int:
         """When about an entry came, in milliseconds since 1970: the chunk that it is in began then."""

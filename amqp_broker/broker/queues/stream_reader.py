@@ -76,6 +76,11 @@ class EntryReader:
     @property
     def may_go_on(self) -> bool:
         """Whether there is something to take, or to read."""
+        return self._reading is None and self.next_offset < self._log.kept_end_offset
+
+    @property
+    def has_more(self) -> bool:
+        """The same, or whether what comes next has yet to be kept."""
         return self._reading is None and self.next_offset < self._log.end_offset
 
     def serve(self, count: int) -> int:
@@ -92,7 +97,7 @@ class EntryReader:
         return entry
 
     def _begin_to_read(self) -> None:
-        extent = self._log.extent(self.next_offset, READ_ENTRIES_MAX)
+        extent = self._log.extent(self.next_offset, READ_ENTRIES_MAX, self._log.kept_end_offset)
         self._ask_for(EntriesRead(self, extent))
 
     def _ask_for(self, reading: EntriesRead) -> None:

@@ -146,7 +146,8 @@ class Subscription(ChunkDeliveries):
         output, header = self._output, chunk.header
         head = self._head
         if self._connection.deliver_version > 1:
-            committed_offset = max(self.stream.last_chunk_offset, chunk.first_offset)  # what came last may be several
+            committed = self.stream.committed_chunk_offset
+            committed_offset = max(committed or 0, chunk.first_offset)  # what came last may be several
             head += committed_offset.to_bytes(8, "big")
         length = 4 + len(head) + len(header) + chunk.data_bytes
         key = b"%b\0\x08\0%c%b%b" % (length.to_bytes(4, "big"), self._connection.deliver_version, head, header)

@@ -118,8 +118,9 @@ class Topology:
         self._client.check_read("queue", name)
         stream = self._connection.stream(name)
         is_empty = stream.first_offset == stream.end_offset
+        committed = stream.committed_chunk_offset
         said = {
-            "committed_chunk_id": -1 if is_empty else stream.last_chunk_offset,
+            "committed_chunk_id": -1 if committed is None else committed,
             "first_chunk_id": -1 if is_empty else stream.first_offset,
             "last_chunk_id": -1 if is_empty else stream.last_chunk_offset,
         }
