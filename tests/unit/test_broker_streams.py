@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import pytest
@@ -346,13 +346,29 @@ def test_who_begins_at_a_time_gets_what_came_behind_a_pause() -> None:
     assert [log.offset_at(wall_ms) for wall_ms in (1, 199, 200, 299, 400, 401)] == [0, 0, 127, 127, 127, 129]
 
 
-def test_references_that_follow_each_other_are_a_range() -> None:
+def test_references_take_as_little_memory_as_they_can() -> None:
     log = StreamLog(has_journal=True)
-    for reference in (1, 2, 3, 4, 10, 12, 13, 14, 20):
+    chunks = [[1, 2, 3, 4], [5, 12, 13, 14], [20, 21, 22, 70_000], [80_000, 2**33, 2**33 + 1, 2**33 + 2], [2**33 + 9]]
+    for reference in chain(*chunks):
         log.append_stored(reference, 1, 0)
-    assert isinstance(log._chunks[0].references, range)
-    assert not isinstance(log._chunks[1].references, range)
-    assert [list(references) for _, references in log.parts(0, 9)] == [[1, 2, 3, 4], [10, 12, 13, 14], [20]]
+    assert isinstance(log._chunks[0]._references, range)
+    assert [getattr(chunk._references, "itemsize", 0) for chunk in log._chunks[1:]] == [2, 4, 8, 8]
+    assert [list(references) for _, references in log.parts(0, 17)] == chunks
+
+
+def test_blocks_take_as_little_memory_as_they_can() -> None:
+    log = StreamLog(has_journal=True)
+    chunks = [[(1, 1)] * 4, [(1, 1), (2, 2), (1, 1), (3, 3)], [(1, 9), (2, 2), (1, 1), (1, 65_535)], [(0, 1), (2, 2)]]
+    for reference, (entries, records) in enumerate(chain(*chunks), 1):
+        if entries:
+            log.append_stored_block(reference, 1, (entries, records), 0)
+        else:
+            log.append_stored(reference, 1, 0)
+    assert [len(chunk._entries) for chunk in log._chunks] == [0, 0, 4, 2]
+    assert isinstance(log._chunks[0]._ends, range)
+    found = [[log.extent(chunk.first_offset, 4).counts_of(place) for place in range(4)] for chunk in log._chunks[:3]]
+    assert found == chunks[:3]
+    assert [log._chunks[3].is_block(place) for place in range(2)] == [False, True]
 
 
 # --- operators

@@ -41,6 +41,7 @@ class StreamChunk:
     """
 
     __slots__ = (
+        "_before_references",
         "_ends",
         "_entries",
         "_references",
@@ -58,8 +59,9 @@ class StreamChunk:
         self.body_bytes = 0
         self.count = 0  # of offsets
         self.messages: list[Message] = []  # where there is no journal
-        self._ends: array[int] | None = None  # behind each entry, from first_offset on; None where there is no block
-        self._entries = _NO_ENTRIES  # in each that is a block, else 0; where there are any blocks
+        self._ends: Sequence[int] | None = None  # behind each entry, from first_offset on; None where there is no block
+        self._entries = _NO_ENTRIES  # in each that is a block, else 0; empty where each has as many as records
+        self._before_references = 0  # what is to be added to each
         self._references: Sequence[int] = array("Q")
 
     @property
@@ -83,8 +85,10 @@ class StreamChunk:
         if reference:
             references.append(reference)
         self.count += 1
-        if self._ends is not None:
-            self._ends.append(self.count)
+        ends = self._ends
+        if ends is not None:
+            assert isinstance(ends, array)
+            ends.append(self.count)
             self._entries.append(0)
         self.body_bytes += body_bytes
         self.last_wall_ms = max(self.last_wall_ms, wall_ms)
@@ -95,6 +99,7 @@ class StreamChunk:
         if ends is None:
             ends = self._ends = array("Q", range(1, self.count + 1))
             self._entries = array("I", bytes(self._entries.itemsize * self.count))
+        assert isinstance(ends, array)
         self.append(reference, body_bytes, wall_ms)
         entries, records = counts
         self.count += records - 1
@@ -118,22 +123,34 @@ class StreamChunk:
 
     def entries_of(self, place: int) -> int:
         """How many entries of a client a block is made of; 0 where it is none."""
-        return self._entries[place] if self._ends is not None else 0
+        if self._ends is None:
+            return 0
+        return self._entries[place] if len(self._entries) else self.offset_of(place + 1) - self.offset_of(place)
 
     def are_blocks(self, start: int, end: int) -> bool:
         """Whether all entries from one to another one are blocks."""
         return self._ends is not None and 0 not in self._entries[start:end]
 
     def close(self) -> None:
-        """No more entries come: keep no more of the references than is needed."""
-        references = self._references
-        if len(references) and references[-1] - references[0] == len(references) - 1:
-            self._references = range(references[0], references[-1] + 1)
+        """No more entries come: keep no more of their numbers than is needed."""
+        ends, references = self._ends, self._references
+        if ends is not None:
+            if sum(self._entries) == self.count:  # a block has no more entries than records, another entry none
+                self._entries = _NO_ENTRIES
+            self._ends = _compact(ends)
+        if len(references):
+            self._before_references = before = references[0] - 1
+            self._references = _compact([reference - before for reference in references])
+
+    def references(self, start: int = 0, end: int = sys.maxsize) -> array[int]:
+        """Of the journal's records, one for each of some entries; none where there is no journal."""
+        before = self._before_references
+        return array("Q", [before + one for one in self._references[start:end]])
 
     @property
-    def references(self) -> Sequence[int]:
-        """Of the journal's records, one for each entry; empty where there is no journal."""
-        return self._references
+    def last_reference(self) -> int:
+        """The last of them; 0 where there is none."""
+        return self._before_references + self._references[-1] if len(self._references) else 0
 
 
 class Extent:
@@ -150,7 +167,7 @@ class Extent:
     def __init__(self, chunk: StreamChunk, start: int, count: int) -> None:
         self._chunk = chunk
         self._start = start
-        self.references = array("Q", chunk.references[start : start + count])
+        self.references = chunk.references(start, start + count)
 
     @property
     def are_blocks(self) -> bool:
@@ -280,8 +297,7 @@ class StreamLog:
     @property
     def last_reference(self) -> int:
         """Of the journal's record of the last entry; 0 where there is none."""
-        references = self._chunks[-1].references if self._chunks else _NO_ENTRIES
-        return references[-1] if len(references) else 0
+        return self._chunks[-1].last_reference if self._chunks else 0
 
     # --- where
 
@@ -328,7 +344,7 @@ class StreamLog:
             chunk = self._chunk_of(offset)
             behind = min(chunk.end_offset, end)
             start, stop = chunk.place_of(offset), chunk.place_of(behind - 1) + 1
-            yield chunk.messages[start:stop], array("Q", chunk.references[start:stop])
+            yield chunk.messages[start:stop], chunk.references(start, stop)
             offset = behind
 
     def latest_messages(self) -> Iterator[Message]:
@@ -383,6 +399,13 @@ class StreamLog:
     def oldest_wall_ms(self) -> int | None:
         """When the last entry of the oldest chunk came that may go; None while there is only one."""
         return self._chunks[0].last_wall_ms if len(self._chunks) > 1 else None
+
+
+def _compact(numbers: Sequence[int]) -> Sequence[int]:
+    """The same numbers, which only grow from 1 on, in as little memory as they can have."""
+    if numbers[-1] == len(numbers):
+        return range(1, len(numbers) + 1)
+    return array("H" if numbers[-1] < 1 << 16 else "I" if numbers[-1] < 1 << 32 else "Q", numbers)
 
 
 def _position(message: Message) -> int:

@@ -67,7 +67,7 @@ class StreamRetention:
 
     def _forget(self, chunks: Sequence[StreamChunk]) -> None:
         for chunk in chunks:
-            self._queue.virtual_host.durability.forget_references(chunk.references)
+            self._queue.virtual_host.durability.forget_references(chunk.references())
 
     def forget_all(self) -> Iterator[None]:
         """Drop all entries at once, and have the journal forget them, in slices."""
