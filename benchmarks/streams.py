@@ -6,13 +6,14 @@
 
 All brokers run at the same time, idle but for the one that is asked. Each cell is run in turns on each; shown is the
 median of the rounds. A publisher sends frames that it has made before, so what it costs itself is next to nothing.
-The percentiles are those of the time from a message to its confirm, and to its delivery to a consumer at the tail, a
+The percentiles are those of the time from a message to its confirm, and to its deliveries to consumers at the tail, a
 thousand messages a second. Between two cells the disk has time to write what was left to it.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import select
 import statistics
 import struct
@@ -21,6 +22,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from multiprocessing.connection import Connection
+from typing import Self
 
 from benchmarks.brokers import COMPILED, OURS, await_rest, cpu_s, empty_write_cache, memory_bytes
 from benchmarks.brokers import _environment as environment_of
@@ -31,6 +34,7 @@ from interop.stream_client import (
     FIRST,
     NEXT,
     PUBLISH,
+    UNSUBSCRIBE,
     StreamClient,
     array,
     blob,
@@ -40,6 +44,7 @@ from interop.stream_client import (
     u16,
     u64,
 )
+from interop.stream_client import CREDIT as CREDIT_KEY
 
 FRAME_MESSAGES = 100
 BATCH_MESSAGES = 100
@@ -151,23 +156,36 @@ def run_for(reader: Reader, data: bytes, entries: int, duration_s: float) -> int
     return sent
 
 
-def pacing(body_bytes: int) -> Cell:
-    """A message each millisecond, and a consumer at the tail."""
+def pacing(body_bytes: int, *, consumers: int = 1, behind: int = 0) -> Cell:
+    """A message each millisecond, and consumers at the tail.
+
+    Args:
+        body_bytes: of a message.
+        consumers: how many there are.
+        behind: so many entries are there already, which one more reads from the first on, again and again.
+    """
 
     def cell(target: Target, turn: int) -> Figures:
-        name = f"bench-paced-{body_bytes}-{turn}"
+        name = f"bench-paced-{body_bytes}-{consumers}-{behind}-{turn}"
         entry = blob(data_section(bytes(body_bytes - 8)) if body_bytes > 8 else bytes(body_bytes))
         data = frame(PUBLISH, b"\1" + array([u64(0) + entry]))
-        with StreamClient(target.port) as client, StreamClient(target.port) as consumer:
+        with ExitStack() as stack:
+            client = stack.enter_context(StreamClient(target.port))
             client.create(name)
+            stack.callback(client.delete, name)
             client.declare_publisher(1, name)
-            consumer.subscribe(1, name, NEXT, CREDIT)
+            if behind:
+                fill(client, behind, body_bytes)
+                await_rest(target.pid)
+            tail = [stack.enter_context(StreamClient(target.port)) for _ in range(consumers)]
+            for consumer in tail:
+                consumer.subscribe(1, name, NEXT, CREDIT)
+            rereading = stack.enter_context(Rereading(target.port, name, behind)) if behind else None
             used_s, started_s = cpu_s(target.pid), time.perf_counter()
-            confirms, deliveries = paced(client, consumer, data)
+            confirms, deliveries = paced(client, tail, data)
             took_s, used_s = time.perf_counter() - started_s, cpu_s(target.pid) - used_s
-            client.delete(name)
         count = len(confirms)
-        return {
+        figures = {
             "1/s": count / took_s,
             "us CPU": used_s / count * 1e6,
             "p50 ms to the confirm": statistics.median(confirms) * 1e3,
@@ -175,33 +193,83 @@ def pacing(body_bytes: int) -> Cell:
             "p50 ms to the delivery": statistics.median(deliveries) * 1e3,
             "p99 ms to the delivery": statistics.quantiles(deliveries, n=100)[98] * 1e3,
         }
+        if rereading is not None:
+            figures["1/s read again"] = rereading.rate
+        return figures
 
     return cell
 
 
-def paced(client: StreamClient, consumer: StreamClient, data: bytes) -> tuple[list[float], list[float]]:
-    """Publish for a while; how long each message took to its confirm, and to its delivery, in seconds."""
+class Rereading:
+    """A consumer that reads what there is from the first entry on, again and again, in a process of its own.
+
+    Args:
+        port: the broker's.
+        name: the stream's.
+        entries: how many it reads each time.
+    """
+
+    def __init__(self, port: int, name: str, entries: int) -> None:
+        self.rate = 0.0  # of entries a second, in the end
+        self._ours, theirs = multiprocessing.Pipe()
+        self._process = multiprocessing.Process(target=reread, args=(port, name, entries, theirs))
+
+    def __enter__(self) -> Self:
+        self._process.start()
+        self._ours.recv()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ours.send(None)
+        self.rate = self._ours.recv()
+        self._process.join()
+
+
+def reread(port: int, name: str, entries: int, ours: Connection) -> None:
+    """Read so many entries again and again until told to end, and tell how many a second it were."""
+    count = 0
+    with StreamClient(port) as client:
+        ours.send(None)
+        started_s = time.perf_counter()
+        while not ours.poll():
+            client.subscribe(1, name, FIRST, CREDIT)
+            reader = begin(client)
+            while reader.records < entries:
+                reader.chunks = 0
+                reader.read()
+                if reader.chunks:
+                    client.send(CREDIT_KEY, b"\1" + u16(reader.chunks))
+            count += reader.records
+            client._rest = reader._rest
+            client.call(UNSUBSCRIBE, b"\1")
+            client.frames.clear()
+    ours.send(count / (time.perf_counter() - started_s))
+
+
+def paced(client: StreamClient, consumers: list[StreamClient], data: bytes) -> tuple[list[float], list[float]]:
+    """Publish for a while; how long each message took to its confirm, and to its deliveries, in seconds."""
     count = int(DURATION_S * PACED_PER_S)
-    publisher, reader = Reader(client), Reader(consumer)
+    publisher = Reader(client)
     confirms: list[float] = []
-    deliveries: list[float] = []
+    readers = {reader.socket: (reader, list[float](), one) for one in consumers for reader in (Reader(one),)}
+    sockets = [publisher.socket, *readers]
     begin_s, sent = time.perf_counter(), 0
-    while len(confirms) < count or len(deliveries) < count:
+    while len(confirms) < count or any(len(times) < count for _, times, _ in readers.values()):
         now_s = time.perf_counter()
         while sent < count and begin_s + sent / PACED_PER_S <= now_s:
             client._socket.sendall(data)
             sent += 1
         wait_s = max(0.0, begin_s + sent / PACED_PER_S - time.perf_counter()) if sent < count else 1.0
-        for ready in select.select([publisher.socket, reader.socket], [], [], wait_s)[0]:
-            one, times = (publisher, confirms) if ready is publisher.socket else (reader, deliveries)
-            one.read()
+        for ready in select.select(sockets, [], [], wait_s)[0]:
+            reader, times, consumer = readers.get(ready, (publisher, confirms, client))
+            reader.read()
             now_s = time.perf_counter()
-            done = publisher.confirmed if one is publisher else reader.records
+            done = publisher.confirmed if reader is publisher else reader.records
             times += [now_s - begin_s - number / PACED_PER_S for number in range(len(times), done)]
             if reader.chunks:
-                consumer.send(9, b"\1" + u16(reader.chunks))
+                consumer.send(CREDIT_KEY, b"\1" + u16(reader.chunks))
                 reader.chunks = 0
-    return confirms, deliveries
+    return confirms, [one for _, times, _ in readers.values() for one in times]
 
 
 def consuming(consumers: int, body_bytes: int, *, batches: bool = False, count: int = 200_000) -> Cell:
@@ -209,31 +277,11 @@ def consuming(consumers: int, body_bytes: int, *, batches: bool = False, count: 
 
     def cell(target: Target, turn: int) -> Figures:
         name = f"bench-read-{consumers}-{body_bytes}-{batches}-{turn}"
-        data, entries, messages = frame_of(body_bytes, batches=batches)
-        with ExitStack() as stack:
-            publisher = stack.enter_context(StreamClient(target.port))
+        with StreamClient(target.port) as publisher:
             publisher.create(name)
             publisher.declare_publisher(1, name)
-            filling = Reader(publisher)
-            for sent in range(count // messages):
-                filling.socket.sendall(data)
-                while (sent + 1) * entries - filling.confirmed > UNCONFIRMED_MAX:
-                    filling.read()
-            while filling.confirmed < count // messages * entries:
-                filling.read()
-            clients = [stack.enter_context(StreamClient(target.port)) for _ in range(consumers)]
-            used_s, started_s = cpu_s(target.pid), time.perf_counter()
-            readers = [Reader(client) for client in clients]
-            for client in clients:
-                client.subscribe(1, name, FIRST, CREDIT)
-            for reader, client in zip(readers, clients, strict=True):
-                for key, _, content in client.frames:
-                    if key == DELIVER:
-                        reader.records += int.from_bytes(content[5:9], "big")
-                        client.credit(1)
-                reader._rest = client._rest
-            drain(readers, clients, count)
-            took_s, used_s = time.perf_counter() - started_s, cpu_s(target.pid) - used_s
+            fill(publisher, count, body_bytes, batches=batches)
+            took_s, used_s = read(target, name, count, consumers)
         with StreamClient(target.port) as client:
             client.delete(name)
         return {"1/s": consumers * count / took_s, "us CPU": used_s / count / consumers * 1e6}
@@ -241,7 +289,44 @@ def consuming(consumers: int, body_bytes: int, *, batches: bool = False, count: 
     return cell
 
 
-def drain(readers: list[Reader], clients: list[StreamClient], count: int, *, patience_s: float = PATIENCE_S) -> None:
+def fill(publisher: StreamClient, count: int, body_bytes: int, *, batches: bool = False) -> None:
+    """Publish so many messages, and wait for the confirms."""
+    data, entries, messages = frame_of(body_bytes, batches=batches)
+    filling = Reader(publisher)
+    for sent in range(count // messages):
+        filling.socket.sendall(data)
+        while (sent + 1) * entries - filling.confirmed > UNCONFIRMED_MAX:
+            filling.read()
+    while filling.confirmed < count // messages * entries:
+        filling.read()
+
+
+def read(
+    target: Target, name: str, count: int, consumers: int = 1, *, patience_s: float = PATIENCE_S
+) -> tuple[float, float]:
+    """Have consumers read so many entries from the first on; how long it took, and the broker's processor time."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(StreamClient(target.port)) for _ in range(consumers)]
+        used_s, started_s = cpu_s(target.pid), time.perf_counter()
+        for client in clients:
+            client.subscribe(1, name, FIRST, CREDIT)
+        readers = [*map(begin, clients)]
+        drain(readers, clients, count, patience_s=patience_s)
+        return time.perf_counter() - started_s, cpu_s(target.pid) - used_s
+
+
+def begin(client: StreamClient) -> Reader:
+    """A reader that goes on where its client has subscribed; what has come already is counted."""
+    reader = Reader(client)
+    for key, _, content in client.frames:
+        if key == DELIVER:
+            reader.records += int.from_bytes(content[5:9], "big")
+            client.credit(1)
+    reader._rest = client._rest
+    return reader
+
+
+def drain(readers: list[Reader], clients: list[StreamClient], count: int, *, patience_s: float) -> None:
     """Read until each has so many records; a credit goes back for each chunk."""
     poll = select.poll()
     left = {reader.socket.fileno(): (reader, client) for reader, client in zip(readers, clients, strict=True)}
@@ -255,7 +340,7 @@ def drain(readers: list[Reader], clients: list[StreamClient], count: int, *, pat
             reader.chunks = 0
             reader.read()
             if reader.chunks:
-                client.send(9, b"\1" + u16(reader.chunks))
+                client.send(CREDIT_KEY, b"\1" + u16(reader.chunks))
             if reader.records >= count:
                 del left[descriptor]
                 poll.unregister(descriptor)
@@ -268,6 +353,8 @@ CELLS: dict[str, Cell] = {
     "publish, 1 KiB, sub-batches of 100": publishing(1024, batches=True),
     "1,000 a second, 12 B": pacing(12),
     "1,000 a second, 1 KiB": pacing(1024),
+    "1,000 a second, 12 B, ten at the tail": pacing(12, consumers=10),
+    "1,000 a second, 12 B, one reads from before": pacing(12, behind=1_000_000),
     "consume, 12 B, one": consuming(1, 12),
     "consume, 1 KiB, one": consuming(1, 1024, count=50_000),
     "consume, 12 B, ten": consuming(10, 12, count=100_000),
@@ -278,37 +365,19 @@ CELLS: dict[str, Cell] = {
 def replaying(target: Target, count: int) -> Figures:
     """One consumer that reads a stream of many entries of 12 B from its first, after the broker has come to rest."""
     name = "bench-replay"
-    data, entries, messages = frame_of(12, batches=False)
-    frames = count // messages
     with StreamClient(target.port) as publisher:
         publisher.create(name)
         publisher.declare_publisher(1, name)
-        filling = Reader(publisher)
-        for sent in range(frames):
-            filling.socket.sendall(data)
-            while (sent + 1) * entries - filling.confirmed > UNCONFIRMED_MAX:
-                filling.read()
-        while filling.confirmed < frames * entries:
-            filling.read()
+        fill(publisher, count, 12)
     await_rest(target.pid)
     memory_before = memory_bytes(target.pid)
-    with StreamClient(target.port) as client:
-        reader = Reader(client)
-        used_s, started_s = cpu_s(target.pid), time.perf_counter()
-        client.subscribe(1, name, FIRST, CREDIT)
-        for key, _, content in client.frames:
-            if key == DELIVER:
-                reader.records += int.from_bytes(content[5:9], "big")
-                client.credit(1)
-        reader._rest = client._rest
-        drain([reader], [client], frames * messages, patience_s=REPLAY_PATIENCE_S)
-        took_s, used_s = time.perf_counter() - started_s, cpu_s(target.pid) - used_s
-        memory_after = memory_bytes(target.pid)
+    took_s, used_s = read(target, name, count, patience_s=REPLAY_PATIENCE_S)
+    memory_after = memory_bytes(target.pid)
     with StreamClient(target.port) as client:
         client.delete(name)
     return {
-        "1/s": frames * messages / took_s,
-        "us CPU": used_s / (frames * messages) * 1e6,
+        "1/s": count / took_s,
+        "us CPU": used_s / count * 1e6,
         "MiB before": memory_before / 2**20,
         "MiB behind the last": memory_after / 2**20,
     }
