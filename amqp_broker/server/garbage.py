@@ -25,8 +25,8 @@ import trio
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.queues.classic import ClassicQueue
 
-YOUNG_OBJECTS = 5_000
-YOUNG_PORTIONS = 4
+YOUNG_OBJECTS = 2_000
+YOUNG_PORTIONS = 2  # then three together: in smaller ones the longest look takes less time, and all of them as much
 NEVER = 1_000_000_000
 FREE_BYTES_KEPT_MAX = 67_108_864
 FREE_SHARE_KEPT = 1 / 32  # of the memory that there is; in a small container 64 MiB would be a quarter of it
