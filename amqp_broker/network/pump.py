@@ -33,7 +33,8 @@ import trio
 from amqp_broker.errors import OtherProtocol
 from amqp_broker.journal.stretches import FileStretch
 from amqp_broker.network.connection_log import CLIENT_LEFT, CLIENT_RESET, ConnectionLog
-from amqp_broker.network.socket_stream import CAN_SCATTER, Part, SocketStream
+from amqp_broker.network.direct_stream import DirectStream, Part
+from amqp_broker.network.socket_stream import CAN_SCATTER
 from amqp_broker.network.turns import ROUND_S_MAX, Turns
 from amqp_broker.network.wake_up import WakeUp
 
@@ -186,7 +187,7 @@ class Pump:
         turns: Turns | None = None,
     ) -> None:
         self._stream = stream
-        self._socket_stream = stream if isinstance(stream, SocketStream) else None
+        self._direct = stream if isinstance(stream, DirectStream) else None
         self._read_chunk_bytes = read_chunk_bytes
         self._outbox = outbox or Outbox()
         self._turns = turns
@@ -205,7 +206,7 @@ class Pump:
     def notify(self) -> None:
         """The conversation's ``on_output``, from ``run`` on: it has something to say, has finished, or lets us read."""
         self._reading_resumed.set()
-        if self._socket_stream is None or self._is_writing or not self._outbox.put(self):
+        if self._direct is None or self._is_writing or not self._outbox.put(self):
             self._output_ready.set()
         if self._conversation.finished and self._scope.deadline == math.inf:
             self._scope.deadline = trio.current_time() + FAREWELL_TIMEOUT_S
@@ -224,7 +225,7 @@ class Pump:
             beginning: what the conversation has to hear first; None where nobody has spoken with the client yet.
         """
         self._conversation = conversation
-        conversation.takes_stretches = self._socket_stream is not None
+        conversation.takes_stretches = self._direct is not None and self._direct.takes_stretches
         self._log = log
         self._make_other = speak_other
         if isinstance(self._stream, GatheringStream):
@@ -270,6 +271,7 @@ class Pump:
 
     async def _read(self) -> None:
         receive_some, log, turns = self._stream.receive_some, self._log, self._turns
+        read_byte_s = self._direct.read_byte_s if self._direct is not None else 0.0
         chunk_bytes = min(READ_CHUNK_BYTES_FIRST, self._read_chunk_bytes)
         while True:
             if self._conversation.is_reading_paused:
@@ -293,7 +295,7 @@ class Pump:
                 self._outbox.handle(conversation.receive, data)
             else:
                 self._outbox.handle(conversation.body_buffers_filled, size_bytes)
-            took_s = _seconds() - began_s
+            took_s = _seconds() - began_s + read_byte_s * max(size_bytes, len(data))
             if not log.is_opened:
                 log.note_opened()
             is_full = max(size_bytes, len(data)) >= chunk_bytes
@@ -304,11 +306,11 @@ class Pump:
 
     async def _fill_body_buffers(self) -> int:
         """Read what a large body lacks straight to where it belongs; returns how much, or -1 without buffers."""
-        if self._socket_stream is None or not CAN_SCATTER:
+        if self._direct is None or not CAN_SCATTER:
             return -1
         if self._conversation.missing_body_bytes <= self._read_chunk_bytes:
             return -1
-        return await self._socket_stream.receive_into(self._conversation.body_buffers)
+        return await self._direct.receive_into(self._conversation.body_buffers)
 
     def _bytes_to_read(self, chunk_bytes: int) -> int:
         """How much to read at once: more than usual where it is a body's, and the largest chunks took not long."""
@@ -336,11 +338,11 @@ class Pump:
         if self._outbox.gate is not None and not self._outbox.gate.is_open():
             self._output_ready.set()
             return
-        if self._socket_stream is not None and not self._is_writing and not self._rest:
+        if self._direct is not None and not self._is_writing and not self._rest:
             try:
                 output: list[Part] = self._conversation.take_output()  # type: ignore[assignment]  # lists are invariant
                 if output:
-                    self._rest = self._socket_stream.send_now(output)
+                    self._rest = self._direct.send_now(output)
                     unsent_bytes = _size_bytes(self._rest) if self._rest else 0
                     self._conversation.output_sent(_size_bytes(output) - unsent_bytes)
             except (Exception, SystemExit) as error:
@@ -358,12 +360,12 @@ class Pump:
             if output:
                 self._is_writing = True
                 for number, (portion, size_bytes) in enumerate(_portions(output)):
-                    if number and self._socket_stream is not None:
+                    if number and self._direct is not None:
                         await trio.lowlevel.checkpoint()
                     await self._send(portion)
                     self._conversation.output_sent(size_bytes)
                 self._is_writing = False
-                if self._socket_stream is not None:  # others do so as they send
+                if self._direct is not None:  # others do so as they send
                     # Now, not before: the others have their turn after the client has been answered. What comes of
                     # that is sent without this task again.
                     await trio.lowlevel.checkpoint()
@@ -377,8 +379,8 @@ class Pump:
             self._scope.cancel()
 
     async def _send(self, portion: list[Part]) -> None:
-        if self._socket_stream is not None:
-            await self._socket_stream.send_parts(portion)
+        if self._direct is not None:
+            await self._direct.send_parts(portion)
         else:
             await self._stream.send_all(b"".join(portion))  # type: ignore[arg-type]  # only sockets get stretches
 
@@ -426,7 +428,7 @@ class Pump:
         self._make_other = None
         before = self._conversation
         self._conversation, self._log = make()
-        self._conversation.takes_stretches = self._socket_stream is not None
+        self._conversation.takes_stretches = self._direct is not None and self._direct.takes_stretches
         self._give_back(before, "the client speaks another protocol")
 
     def _speak_other(self, data: bytes, make: SpeakOther) -> None:

@@ -19,12 +19,11 @@ from typing import cast
 import trio
 
 from amqp_broker.explanations import system_reason
-from amqp_broker.journal.stretches import FileStretch, Sendable
+from amqp_broker.journal.stretches import FileStretch
 from amqp_broker.network.connection_log import CLIENT_LEFT, CLIENT_RESET
+from amqp_broker.network.direct_stream import DirectStream, Part
 
 _CHUNK_BYTES = 262_144
-
-Part = Sendable  # of what is sent: bytes, or a stretch of a file
 
 _LARGE_BYTES = 4096  # what is larger is not copied in order to be sent in one piece with others
 CAN_SCATTER = hasattr(socket.socket, "recvmsg_into")  # Windows has none
@@ -39,7 +38,7 @@ class SentNothing(Exception):
     """A client went without a word: most often it only wants to know whether somebody listens."""
 
 
-class SocketStream(trio.abc.HalfCloseableStream):
+class SocketStream(DirectStream):
     """One connected, non-blocking TCP socket.
 
     Args:
@@ -47,6 +46,9 @@ class SocketStream(trio.abc.HalfCloseableStream):
     """
 
     __slots__ = ("_is_half_closed", "_sends_files", "_socket")
+
+    takes_stretches = True
+    read_byte_s = 0.0
 
     def __init__(self, connected: socket.socket) -> None:
         connected.setblocking(False)
@@ -83,18 +85,7 @@ class SocketStream(trio.abc.HalfCloseableStream):
                 raise self._failure(error) from error
 
     async def receive_into(self, body_buffers: Callable[[], Sequence[memoryview]]) -> int:
-        """Wait until something has arrived, and put it where it belongs.
-
-        Args:
-            body_buffers: asked just before; the buffers are filled in their order.
-
-        Returns:
-            How much it was; 0 when the peer sends no more; -1 when there were none, and nothing was read.
-
-        Raises:
-            BrokenResourceError: the connection failed; the cause tells why.
-            ClosedResourceError: this stream was closed.
-        """
+        """Wait until something has arrived, and put it where it belongs."""
         while True:
             await self._wait(trio.lowlevel.wait_readable)
             buffers = body_buffers()
@@ -143,10 +134,7 @@ class SocketStream(trio.abc.HalfCloseableStream):
             await self._wait(trio.lowlevel.wait_writable)
 
     def send_now(self, parts: list[Part]) -> list[Part]:
-        """Hand as much to the system as it takes at once; returns what is left.
-
-        A failure counts as nothing taken: whoever sends the rest with ``send_parts`` is told.
-        """
+        """Hand as much to the system as it takes at once; returns what is left."""
         parts = _gathered(parts)
         first = parts[0]
         try:
@@ -158,14 +146,7 @@ class SocketStream(trio.abc.HalfCloseableStream):
             return parts
 
     async def send_parts(self, parts: list[Part]) -> None:
-        """Hand all parts to the system, as ``send_all`` does; large ones are not joined.
-
-        It lets others have their turn only when it waits: whoever calls it does so behind it.
-
-        Raises:
-            BrokenResourceError: the connection failed; the cause tells why.
-            ClosedResourceError: this stream was closed.
-        """
+        """Hand all parts to the system; large ones are not joined."""
         await trio.lowlevel.checkpoint_if_cancelled()
         rest = _gathered(parts)
         while True:

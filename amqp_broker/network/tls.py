@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
@@ -16,6 +17,7 @@ import trio
 from amqp_broker.access.client import Tls
 from amqp_broker.explanations import HasPassword, no_password
 from amqp_broker.logs import log_event
+from amqp_broker.network.direct_stream import DirectStream, Part
 from amqp_broker.network.socket_stream import SocketStream, receive_first
 from amqp_broker.settings import Settings, TlsLogin
 
@@ -23,6 +25,12 @@ CLIENT_CERTIFICATES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "re
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 TLS_HANDSHAKE_RECORD = 22  # the first byte of every TLS connection
 CIPHERTEXT_CHUNK_BYTES = 65_536
+PIECE_BYTES = 65_536  # encrypted at once
+SEND_NOW_BYTES = 4 * PIECE_BYTES  # encrypted before the system is asked whether it takes any
+SEND_BYTES_MAX = 2_097_152  # sent in one call, as a portion of the writer's; more is left to it
+RECORD_BYTES_MAX = 16_384  # of what is encrypted (RFC 8446, section 5.1)
+READS_AT_ONCE_MAX = 128  # enough for 1 MiB; a record may hold a single byte, in which there is as much work
+DECRYPTED_BYTE_S = 0.8e-9  # with the way to OpenSSL and from it
 
 
 class BadCertificate(Exception):
@@ -115,19 +123,29 @@ def name_in(certificate: dict[str, Any], login: TlsLogin) -> str:
     return str(names[0]) if len(names) == 1 or (names and login != "common_name") else ""
 
 
-class TlsStream(trio.abc.HalfCloseableStream):
+class TlsStream(DirectStream):
     """A TLS connection on a socket.
+
+    What is read goes through OpenSSL in chunks, and what is sent in pieces, that stay in the processor's cache: memory
+    that is new costs more than to encrypt it.
 
     Args:
         transport: the socket; from now on it belongs to the stream.
         context: the certificates.
     """
 
+    takes_stretches = False
+    read_byte_s = DECRYPTED_BYTE_S
+
     def __init__(self, transport: SocketStream, context: ssl.SSLContext) -> None:
         self._transport = transport
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._sending = trio.Lock()  # what is read can call for an answer, while the writer writes
+        self._unsent: list[Part] = []  # encrypted, and not taken by the system
+        self._is_drained = True  # nothing can be read before more has come
+        self._was_chunk_full = False  # so more may have come already
+        self._reads = 0  # of OpenSSL, since the others had their turn
 
     async def do_handshake(self) -> None:
         """Agree on keys, and check the client's certificate.
@@ -172,58 +190,176 @@ class TlsStream(trio.abc.HalfCloseableStream):
         except ValueError:  # Python reads all of it or nothing
             return {}
 
+    # --- in
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """All that has arrived, up to a limit, waiting for it; ``b""`` when the peer sends no more."""
         size_bytes = CIPHERTEXT_CHUNK_BYTES if max_bytes is None else max_bytes
-        while True:
-            data = self._decrypted(size_bytes)
-            if data is not None:
-                await trio.lowlevel.checkpoint()
-                return data
-            # Who is sending sends this as well: a client that takes nothing while it speaks is read all the same.
-            if not self._sending.locked() or self._outgoing.pending > CIPHERTEXT_CHUNK_BYTES:
-                await self._flush()
-            self._take_in(await self._transport.receive_some(CIPHERTEXT_CHUNK_BYTES))
+        await self._wait_for_more()
+        while (data := self._decrypted(size_bytes)) is None:
+            await self._wait_for_more()
+        return data
 
-    def _decrypted(self, size_bytes: int) -> bytes | None:
-        """What can be read now; None when that is nothing yet."""
-        parts: list[bytes] = []
-        while size_bytes > 0:
-            try:
-                data = self._tls.read(size_bytes)
-            except ssl.SSLWantReadError:
-                break
-            except ssl.SSLZeroReturnError:
-                data = b""
-            except ssl.SSLEOFError:  # no goodbye; AMQP has its own
-                data = b""
-            except ssl.SSLError as error:
-                raise trio.BrokenResourceError(f"TLS failed: {_reason(error)}") from error
-            if not data:
-                return b"".join(parts)
-            parts.append(data)
-            size_bytes -= len(data)
-        return b"".join(parts) or None
+    async def receive_into(self, body_buffers: Callable[[], Sequence[memoryview]]) -> int:
+        """Wait until something has arrived, and decrypt it to where it belongs."""
+        while True:
+            await self._wait_for_more()
+            buffers = body_buffers()
+            if not buffers:
+                return -1
+            size_bytes = self._decrypt_into(buffers)
+            if size_bytes is not None:
+                return size_bytes
+
+    async def _wait_for_more(self) -> None:
+        """Let the others have their turn, and take in what arrives where there is nothing left to read."""
+        is_flood, self._reads = self._reads > 1, 0
+        if is_flood or not self._is_drained:
+            await trio.lowlevel.checkpoint()  # of a flood there is more when the others have had their turn
+        if not self._is_drained:
+            return
+        # Who is sending sends this as well: a client that takes nothing while it speaks is read all the same.
+        answer_bytes = self._outgoing.pending
+        if answer_bytes and (answer_bytes > CIPHERTEXT_CHUNK_BYTES or not self._sending.locked()):
+            await self._flush()
+        self._take_in(await self._transport.receive_some(CIPHERTEXT_CHUNK_BYTES))
 
     def _take_in(self, ciphertext: bytes) -> None:
         if ciphertext:
             self._incoming.write(ciphertext)
         else:
             self._incoming.write_eof()
+        self._was_chunk_full = len(ciphertext) == CIPHERTEXT_CHUNK_BYTES
+        self._is_drained = False
+
+    def _receive_now(self) -> bool:
+        """Take in what else has arrived, where it may be much; returns whether anything has.
+
+        OpenSSL is asked for more only where there is some: it is slow to say that there is none.
+        """
+        if not self._was_chunk_full or self._reads >= READS_AT_ONCE_MAX:
+            return False
+        ciphertext = self._transport.receive_now(CIPHERTEXT_CHUNK_BYTES)
+        self._was_chunk_full = False
+        if ciphertext:
+            self._take_in(ciphertext)
+        return bool(ciphertext)
+
+    def _decrypted(self, size_bytes: int) -> bytes | None:
+        """What can be read now; None when that is nothing yet."""
+        parts: list[bytes] = []
+        incoming, read = self._incoming, self._tls.read
+        while size_bytes > 0 and (not self._is_drained or self._receive_now()):
+            self._reads += 1
+            try:
+                data = read(size_bytes if size_bytes < RECORD_BYTES_MAX else RECORD_BYTES_MAX)
+            except ssl.SSLError as error:
+                if not self._is_end(error):
+                    continue
+                data = b""
+            if not data:
+                return b"".join(parts)
+            parts.append(data)
+            size_bytes -= len(data)
+            if not incoming.pending:
+                self._is_drained = not self._tls.pending()
+        return b"".join(parts) or None
+
+    def _decrypt_into(self, buffers: Sequence[memoryview]) -> int | None:
+        """Read what can be read now into the buffers; returns how much it was, and None when it is nothing yet."""
+        filled_bytes = 0
+        for buffer in buffers:
+            start, end = 0, len(buffer)
+            while start < end:
+                if self._is_drained and not self._receive_now():
+                    return filled_bytes or None
+                self._reads += 1
+                with buffer[start:] as rest:  # no longer: who has lent the buffers makes bytes of them
+                    try:
+                        size_bytes: int = self._tls.read(end - start, rest)  # type: ignore[assignment]  # it is
+                    except ssl.SSLError as error:
+                        if not self._is_end(error):
+                            continue
+                        size_bytes = 0
+                if not size_bytes:
+                    return filled_bytes
+                start += size_bytes
+                filled_bytes += size_bytes
+                if not self._incoming.pending:
+                    self._is_drained = not self._tls.pending()
+        return filled_bytes
+
+    def _is_end(self, error: ssl.SSLError) -> bool:
+        """Whether the peer sends no more, as what reading has raised says; else more has to come.
+
+        Raises:
+            BrokenResourceError: it says something else.
+        """
+        if isinstance(error, ssl.SSLWantReadError):
+            self._is_drained = True
+            return False
+        if isinstance(error, ssl.SSLZeroReturnError | ssl.SSLEOFError):  # the latter is no goodbye; AMQP has its own
+            return True
+        raise trio.BrokenResourceError(f"TLS failed: {_reason(error)}") from error
+
+    # --- out
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt and hand over to the system all of the data."""
-        if data:
+        await self.send_parts([memoryview(data)])
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def send_now(self, parts: list[Part]) -> list[Part]:
+        """Encrypt and hand over to the system as much as it takes at once; returns what is left."""
+        if self._unsent or self._sending.locked() or sum(map(len, parts)) > SEND_BYTES_MAX:
+            return parts
+        pieces = _pieces(parts, SEND_NOW_BYTES)
+        while pieces:
             try:
-                self._tls.write(data)
-            except ssl.SSLError as error:
-                raise trio.BrokenResourceError(f"TLS failed: {_reason(error)}") from error
-        await self._flush()
+                self._encrypt(pieces[0])
+            except trio.BrokenResourceError:
+                return pieces
+            pieces = pieces[1:]
+            self._unsent = self._transport.send_now(self._unsent) if self._unsent else []
+            if self._unsent:
+                return pieces or [b""]
+        return []
+
+    async def send_parts(self, parts: list[Part]) -> None:
+        """Encrypt and hand over to the system all parts."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._sending.locked():
+            await self._sending.acquire()
+        else:
+            self._sending.acquire_nowait()  # without a turn of the event loop
+        try:
+            await self._flush_locked()
+            for piece in _pieces(parts, SEND_BYTES_MAX):
+                self._encrypt(piece)
+                await self._flush_locked()
+        finally:
+            self._sending.release()
 
     async def _flush(self) -> None:
-        async with self._sending:
-            while ciphertext := self._outgoing.read():
-                await self._transport.send_all(ciphertext)
+        """Send what is encrypted."""
+        await self.send_parts([])
+
+    async def _flush_locked(self) -> None:
+        while self._unsent or self._outgoing.pending:
+            unsent, self._unsent = self._unsent, []
+            if self._outgoing.pending:
+                unsent.append(self._outgoing.read())
+            await self._transport.send_parts(unsent)
+
+    def _encrypt(self, piece: Part) -> None:
+        """Make of a piece what is to be sent."""
+        data = memoryview(piece)  # type: ignore[arg-type]  # only sockets get stretches
+        try:
+            for start in range(0, len(data), PIECE_BYTES):
+                self._tls.write(data[start : start + PIECE_BYTES])
+                self._unsent.append(self._outgoing.read())
+        except ssl.SSLError as error:
+            raise trio.BrokenResourceError(f"TLS failed: {_reason(error)}") from error
 
     async def wait_send_all_might_not_block(self) -> None:
         """Return when the system's buffer takes more."""
@@ -241,6 +377,12 @@ class TlsStream(trio.abc.HalfCloseableStream):
     async def aclose(self) -> None:
         """Close the socket, without a word."""
         await self._transport.aclose()
+
+
+def _pieces(parts: list[Part], size_bytes: int) -> list[Part]:
+    """The same bytes in pieces of this size."""
+    data = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))  # type: ignore[arg-type]  # as above
+    return [data[start : start + size_bytes] for start in range(0, len(data), size_bytes)]
 
 
 # What OpenSSL calls it, and what it means for somebody who runs a broker.

@@ -14,7 +14,8 @@ import trio.testing
 
 from amqp_broker.journal.real_files import RealFiles
 from amqp_broker.network.connection_log import CLIENT_LEFT, CLIENT_RESET
-from amqp_broker.network.socket_stream import Part, SentNothing, SocketStream, receive_first
+from amqp_broker.network.direct_stream import Part
+from amqp_broker.network.socket_stream import SentNothing, SocketStream, receive_first
 from tests.unit.in_trio import in_trio
 
 
