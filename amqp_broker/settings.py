@@ -348,7 +348,7 @@ class Settings:
         1000, "Most connections that have not opened a virtual host yet; more are not taken.", minimum=1
     )
     tls_handshakes_max: int = _setting(
-        32, "Most TLS handshakes at once; more wait for their turn, within handshake_timeout_ms.", minimum=1
+        32, "How many TLS handshakes go on at once; more wait for their turn, a second at most.", minimum=1
     )
     handshake_timeout_ms: int = _setting(
         10_000, "Time from connecting until connection.open must have succeeded.", minimum=1

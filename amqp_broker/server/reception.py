@@ -36,6 +36,7 @@ from amqp_broker.server.descriptors import connections_that_fit
 from amqp_broker.settings import DESCRIPTIONS, OTHER_PROTOCOLS, Settings, port_setting
 
 TLS_HANDSHAKE_S = 0.001  # about what it takes to sign for one; a storm of them is spread over rounds of the loop
+TLS_PLACE_WAIT_S_MAX = 1.0  # in a storm those who have begun finish first; but those who never do keep nobody out
 WEB_SOCKET_HANDSHAKE_S = 0.0003  # the same for reading a request and answering it
 
 Serve = Callable[[trio.abc.Stream, Peer, str], Awaitable[None]]  # the last is the protocol of the listener
@@ -294,9 +295,14 @@ class Reception:
     async def _begin_tls(self, transport: SocketStream, peer: Peer) -> tuple[TlsStream, Peer]:
         assert self._tls is not None
         stream = TlsStream(transport, self._tls.context)
-        async with self._tls_handshakes:
+        with trio.move_on_after(TLS_PLACE_WAIT_S_MAX) as waiting:
+            await self._tls_handshakes.acquire()
+        try:
             await self._turns.take(TLS_HANDSHAKE_S)
             await stream.do_handshake()
+        finally:
+            if not waiting.cancelled_caught:
+                self._tls_handshakes.release()
         peer = replace(peer, tls=stream.tls)
         if self._settings.tls_client_certificate != "none":
             peer = replace(peer, certificate_name=name_in(stream.certificate, self._settings.tls_login_from))

@@ -16,6 +16,7 @@ import trustme
 from pamqp import commands, frame
 
 from amqp_broker.network.socket_stream import keep_alive
+from amqp_broker.server.reception import TLS_PLACE_WAIT_S_MAX
 from tests.faults.hostile_crowd import publication
 from tests.support.client import PROTOCOL_HEADER
 from tests.support.conversation import HANDSHAKE
@@ -52,9 +53,11 @@ async def test_a_tls_handshake_that_is_never_finished(tmp_path: Path) -> None:
     hello = outgoing.read()
     async with serving(tls_port=0, tls_certificate=str(certificate), tls_handshakes_max=1) as served:
         first, second = [await served.connect(port=served.ports[1]) for _ in range(2)]
-        await first.send_all(hello[:100])  # holds the only place; the other waits for it, and is ended as well
-        await second.send_all(hello)
         began_s = trio.current_time()
+        await first.send_all(hello[:100])  # holds the only place, but keeps the other out for a moment only
+        await second.send_all(hello)
+        assert (await second.receive_some(1)) == b"\x16"
+        assert TLS_PLACE_WAIT_S_MAX <= trio.current_time() - began_s < HANDSHAKE_S / 2
         for client in (first, second):
             await seconds_until_the_end(client)
             await client.aclose()
