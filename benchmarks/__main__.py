@@ -1,7 +1,7 @@
 """`python -m benchmarks`: this broker and each RabbitMQ that is installed, on ports of their own, under the same loads.
 
 The tables go to standard output, progress to standard error, all figures and the charts into files below build/.
-Everything with its defaults takes half an hour.
+Everything with its defaults takes an hour and more, with the compiled build as well half as long again.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ QUICK = ("*/transient/12B", "*/persistent/1KiB", "get", "rpc", "latency/5000-per
 WRITTEN_TO = REPOSITORY / "build" / "benchmarks"  # unless other files are named
 EXAMPLES = """\
 examples:
-  make bench                                                 everything, half an hour
+  make bench                                                 everything, an hour and more
   make bench ARGS="--quick"                                  a first look, two minutes
   make bench ARGS="--list"                                   the names of all cells
   make bench ARGS="--cells 'auto-ack/*' --cells rpc"         some cells
@@ -114,7 +114,7 @@ def _show(paths: Sequence[Path], options: argparse.Namespace) -> int:
 
 
 def _choose_files(options: argparse.Namespace) -> None:
-    """Where everything goes for which no file is named: half an hour is too long to lose what it found."""
+    """Where everything goes for which no file is named: an hour is too long to lose what it found."""
     WRITTEN_TO.mkdir(parents=True, exist_ok=True)
     name = time.strftime("%Y%m%d-%H%M%S")
     options.json = options.json or WRITTEN_TO / f"{name}.json"
@@ -173,7 +173,7 @@ def _seconds(text: str) -> float:
 
 
 def _new_file(text: str) -> Path:
-    """A file that can be written in the end, which is looked at before the half hour and not behind it."""
+    """A file that can be written in the end, which is looked at before the hour and not behind it."""
     path = Path(text)
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} cannot be written: name a file in a folder that exists")
