@@ -131,7 +131,7 @@ build/interop/.installed: interop/other_clients/package-lock.json
 	@touch $@
 
 serve: $(VENV)/.serve-stamp $(BUILT)
-	@$(if $(BUILT),,echo 'make: plain Python; COMPILED=1 is two to four times as fast in streams (README)' >&2)
+	@$(if $(BUILT),,echo 'make: plain Python; make serve COMPILED=1 is faster in streams (see README)' >&2)
 	@$(ENVIRONMENT) exec $(RUN) -m amqp_broker serve $(ARGS)
 
 # All but the slow ones, on every core there is; what ARGS chooses, slow or not, runs one after the other in one process, as
