@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,6 +29,7 @@ SOME = 20  # messages
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(ETCD is None, reason="etcd is not installed (Debian: etcd-server)"),
+    pytest.mark.skipif("CLUSTER_FULL_ETCD" not in os.environ, reason="takes minutes: CLUSTER_FULL_ETCD=1, by hand"),
 ]
 
 
