@@ -55,7 +55,7 @@ async def test_a_tls_handshake_that_is_never_finished(tmp_path: Path) -> None:
         began_s = trio.current_time()
         first = await served.connect(port=served.ports[1])
         await first.send_all(hello[:100])
-        await trio.sleep(0.1)  # the clock jumps when it holds the only place: that keeps the other out for a moment only
+        await trio.sleep(0.1)  # the clock jumps when it holds the only place: it keeps the other out for a moment
         second = await served.connect(port=served.ports[1])
         await second.send_all(hello)
         assert (await second.receive_some(1)) == b"\x16"
