@@ -59,7 +59,7 @@ class GradualLoad:
 
     def _put_pieces(self, pieces: Sequence[tuple[str, str, bytes]]) -> None:
         for file_id, ending, value in pieces:
-            self.copies.put(f"{PIECES}{file_id}/{ending}", value)
+            self.copies.put_as_read(file_id, ending, value)
 
     def put(self, key: str, value: bytes) -> None:
         """A key has been given a value, since the first page was read (``KeptCopies.put``).

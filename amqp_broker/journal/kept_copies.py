@@ -120,10 +120,19 @@ class KeptCopies:
         for entry in store.entries(NAMES):
             self.put(entry.key, entry.value)
         for file_id, ending, value in _in_order_of_writing(store.entries(PIECES)):
-            if ending == SIZE_KEY:
-                self._file(file_id).size = self._file(file_id).kept_size = int.from_bytes(value, "big")
-            else:
-                self.put(f"{PIECES}{file_id}/{ending}", value)
+            self.put_as_read(file_id, ending, value)
+
+    def put_as_read(self, file_id: str, ending: str, value: bytes) -> None:
+        """A key of a file was read (``InOrderOfWriting``). Pieces beyond its size stay: that may be the next to come.
+
+        Raises:
+            OSError: the copy cannot be written.
+        """
+        if ending == SIZE_KEY:
+            kept = self._file(file_id)
+            kept.size = kept.kept_size = int.from_bytes(value, "big")
+        else:
+            self.put(f"{PIECES}{file_id}/{ending}", value)
 
     def has_names_of(self, store: Readable) -> bool:
         """Whether a store has the same files under the same names; a file without a name would be removed.

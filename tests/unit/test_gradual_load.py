@@ -46,3 +46,15 @@ def test_a_change_is_not_lost_wherever_the_reading_is(file_id: str, pages_before
     expected = {"b": b"old!", "d": b"old!", "new": b"new!"} | ({file_id: b"new!"} if file_id in "bd" else {})
     assert {name: kept.local.read_at(0, 9) for name, kept in files.items()} == expected
     assert nameless == []
+
+
+def test_what_is_read_between_two_transactions_of_a_sync_is_not_cut_off() -> None:
+    """The first has a piece beyond the size that the second brings; nobody is told of the first any more."""
+    store, load = FakeStore(), GradualLoad(KeptCopies(MemoryFiles()))
+    store.commit([[*file_of("a", "x", b"head")]])
+    store.commit([[Put("d/a/000000000004", b"tail")]])
+    load.take(list(store.entries("")))
+    load.put("d/a/size", (8).to_bytes(8, "big"))
+    load.take([])
+    files, _ = load.copies.take()
+    assert files["x"].local.read_at(0, 9) == b"headtail"
