@@ -486,12 +486,12 @@ class Durability:
 
     def restore_deliveries(self, queue: StoredQueue, message: Message) -> None:
         """Say of a message that was read from the journal how often it has come back, and what was said of it then."""
-        returned = self._returns.get(message.reference) if queue.counts_deliveries else None
+        returned = self._returns.get(message.reference) if queue.counts_returns else None
         message.delivery_count = returned.times if returned is not None else 0
         if returned is not None and returned.header:
             message.header = returned.header
         message.redelivered = message.delivery_count > 0 or queue.was_handed_out(message)
-        if message.redelivered and not message.delivery_count and queue.counts_deliveries:
+        if message.redelivered and not message.delivery_count and queue.counts_returns:
             message.delivery_count = 1  # a client had it when the broker was killed
 
 

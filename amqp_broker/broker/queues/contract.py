@@ -66,11 +66,6 @@ class QueueContract(StoredQueue):
         return LEVELS if SUBSCRIPTION_ARGUMENT in self.table else WORDS
 
     @property
-    def counts_returns(self) -> bool:
-        """Whether it is kept how often each message has come back."""
-        return False
-
-    @property
     def is_log(self) -> bool:
         """Whether what is in it stays when it is read: a start gives it places of entries (``restore_entry``)."""
         return False

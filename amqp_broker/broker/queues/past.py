@@ -120,8 +120,8 @@ class Past(StoredQueue):
         return [chunk for chunk in self._chunks if chunk.last_wall_ms >= since_wall_ms]
 
     @property
-    def counts_deliveries(self) -> bool:
-        return self._queue.counts_deliveries
+    def counts_returns(self) -> bool:
+        return self._queue.counts_returns
 
     def was_handed_out(self, message: Message) -> bool:
         return False

@@ -154,10 +154,6 @@ class QuorumQueue(ClassicQueue):
         return HighestActive() if self.virtual_host.behaviour.highest_consumer_takes_over else OldestActive()
 
     @property
-    def counts_deliveries(self) -> bool:
-        return True
-
-    @property
     def keeps_annotations(self) -> bool:
         return True
 

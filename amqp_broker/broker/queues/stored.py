@@ -73,8 +73,8 @@ class StoredQueue:
         return False
 
     @property
-    def counts_deliveries(self) -> bool:
-        """Whether it counts how often each message has come back."""
+    def counts_returns(self) -> bool:
+        """Whether it is kept how often each message has come back."""
         return False
 
     def was_handed_out(self, message: Message) -> bool:
