@@ -280,8 +280,7 @@ class Division:
         except _Refused as refused:
             return refused.answer
         newest: Row = max(found.values(), key=lambda one: one["since"] or 0)
-        host = newest["vhost"]
-        shown = list(found.values()) if host is None else [found[self._shards.shard_of(host)]]
+        shown = [newest] if newest["vhost"] is not None else list(found.values())
         messages = [message for one in shown for message in one["messages"]]
         messages.sort(key=lambda message: -message["hops"][0]["at"])
         head = {**newest, "traces": sum(one["traces"] for one in shown)}
