@@ -270,7 +270,10 @@ class Broker(Contents):
         for go_on in [*self.awaiting_write, *self.awaiting_commit]:
             go_on()
         if was_settled and self.changed_queues:
-            self.handle(_nothing_more)
+            try:
+                self.handle(_nothing_more)
+            except (Exception, SystemExit) as error:  # a defect in what one of those who get something does
+                self.driver.delivery_failed(error)
 
     @property
     def is_disk_behind(self) -> bool:

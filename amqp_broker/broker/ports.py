@@ -99,6 +99,9 @@ class Driver(Protocol):
     def observer_failed(self, observer: object, error: BaseException) -> None:
         """This one of those who look on (``observer.py``) has raised this."""
 
+    def delivery_failed(self, error: BaseException) -> None:
+        """What was delivered in ``Broker.committed`` has raised this, which is not the journal's fault."""
+
     def plugin_is_used(self, plugin: PluginType) -> None:
         """Code of a package is called from now on; told again and again."""
 
@@ -141,6 +144,10 @@ class PassiveDriver:
         raise NotImplementedError
 
     def observer_failed(self, observer: object, error: BaseException) -> None:
+        """Raise it again: a test is to see it."""
+        raise error
+
+    def delivery_failed(self, error: BaseException) -> None:
         """Raise it again: a test is to see it."""
         raise error
 

@@ -79,6 +79,10 @@ class ServerDriver:
         """Log it, with the name of its class, which says whose it is."""
         log_internal_error("observer", error, observer=f"{type(observer).__module__}.{type(observer).__qualname__}")
 
+    def delivery_failed(self, error: BaseException) -> None:
+        """Log it."""
+        log_internal_error("delivery", error)
+
     def plugin_is_used(self, plugin: PluginType) -> None:
         """Have it watched, unless it is in the box."""
         if plugin.value not in self.plugins and not plugin.value.startswith("amqp_broker."):

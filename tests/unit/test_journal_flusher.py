@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +15,9 @@ import trio
 from trio.testing import MockClock
 
 from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.message import Message
 from amqp_broker.broker.persistence.definitions import keep_virtual_host
+from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.journal.failures import JournalFailed
 from amqp_broker.journal.journal import SegmentJournal
@@ -31,6 +34,8 @@ from amqp_broker.server.journal_flusher import SYNC_DELAY_S, WRITE_DELAY_S, Jour
 from amqp_broker.server.memory_limit import available_memory
 from amqp_broker.server.resources import ResourceLimits, watch_resources, with_memory_limits
 from amqp_broker.settings import Settings
+from amqp_broker.wire.content import Properties, encode_content_header
+from tests.support.authorizer import Everything
 from tests.unit.in_trio import in_trio
 
 SEGMENT_BYTES = 65_536
@@ -469,6 +474,34 @@ async def test_a_failure_is_final() -> None:
     assert [type(error) for error in caught.value.exceptions] == [JournalFailed]
     with pytest.raises(JournalFailed):
         served.broker.durability.take_batch()
+
+
+class Defective(Deliveries):
+    """A consumer whose connection has a defect."""
+
+    has_room = True
+
+    def deliver(self, consumer: Consumer, message: Message, header: bytes) -> None:
+        raise ArithmeticError("of a consumer")
+
+
+@in_trio
+async def test_a_defect_of_a_consumer_that_waits_for_what_is_kept_is_not_the_journals(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.ERROR)
+    async with serving() as served:
+        broker = served.broker
+        host = broker.virtual_hosts["/"]
+        stream = host.declare_queue(
+            Everything(), "s", durable=True, exclusive=False, auto_delete=False, arguments={"x-queue-type": "stream"}
+        )
+        stream.add_credited_consumer("tag", Defective(), no_ack=True, arguments={})
+        header = encode_content_header(1, Properties())
+        broker.handle(lambda: host.ingress.publish_of("guest", host.exchanges[""], "s", header, b"m"))
+        for _ in range(2):
+            await served.kept(served.change())
+    assert [record.getMessage() for record in caplog.records] == ["internal error"]
 
 
 @in_trio
