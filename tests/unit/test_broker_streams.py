@@ -164,6 +164,19 @@ def test_an_entry_is_seen_when_it_is_kept_and_in_memory_until_then(fsync: str, i
     assert len(list(stream_of(broker).messages())) == 2
 
 
+def test_entries_are_in_memory_no_longer_for_a_consumer_that_has_gone() -> None:
+    broker = DiskBroker()
+    publisher = filled(broker, 1)
+    reader = Client(broker).open().channel()
+    reader.qos(100)
+    reader.consume("s")
+    with broker.holding_writes():
+        publish(publisher, range(1, 9))
+        reader.client.connection.lost("it has gone")
+        assert len(list(stream_of(broker).messages())) == 8
+    assert len(list(stream_of(broker).messages())) == 2
+
+
 def test_an_entry_is_confirmed_when_it_is_kept() -> None:
     broker = DiskBroker()
     channel = filled(broker, 0)

@@ -141,7 +141,7 @@ class StreamQueue(Queue):
         )
         self.keeps_transient = True
         self._log = StreamLog(has_journal=virtual_host.durability.has_journal)
-        self._keeping = StreamKeeping(self._log, virtual_host, self._let_readers_go_on)
+        self._keeping = StreamKeeping(self._log, virtual_host, self._more_is_kept)
         self._batch_offset = 0  # of the first of those that came together last
         self._has_new = False  # since it was looked at
         self._readers: dict[Consumer, EntryReader] = {}
@@ -415,6 +415,10 @@ class StreamQueue(Queue):
     def _let_readers_go_on(self) -> None:
         for reader in self._readers.values():
             self._take_turn(reader)
+
+    def _more_is_kept(self) -> None:
+        self._let_readers_go_on()
+        self.changed()  # those may have gone for whom entries are in memory
 
     def deliver_ready(self, messages_max: int) -> int:
         self.is_changed = False
