@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ SEND_NOW_BYTES = 4 * PIECE_BYTES  # encrypted before the system is asked whether
 SEND_BYTES_MAX = 2_097_152  # sent in one call, as a portion of the writer's; more is left to it
 RECORD_BYTES_MAX = 16_384  # of what is encrypted (RFC 8446, section 5.1)
 READS_AT_ONCE_MAX = 128  # enough for 1 MiB; a record may hold a single byte, in which there is as much work
+READ_S_MAX = 0.002  # at once: what holds no data takes time as well, and new keys of TLS 1.3 most of it
 DECRYPTED_BYTE_S = 0.8e-9  # with the way to OpenSSL and from it
 
 
@@ -146,6 +148,7 @@ class TlsStream(DirectStream):
         self._is_drained = True  # nothing can be read before more has come
         self._was_chunk_full = False  # so more may have come already
         self._reads = 0  # of OpenSSL, since the others had their turn
+        self._began_s = 0.0  # when that was
 
     async def do_handshake(self) -> None:
         """Agree on keys, and check the client's certificate.
@@ -216,13 +219,13 @@ class TlsStream(DirectStream):
         is_flood, self._reads = self._reads > 1, 0
         if is_flood or not self._is_drained:
             await trio.lowlevel.checkpoint()  # of a flood there is more when the others have had their turn
-        if not self._is_drained:
-            return
-        # Who is sending sends this as well: a client that takes nothing while it speaks is read all the same.
-        answer_bytes = self._outgoing.pending
-        if answer_bytes and (answer_bytes > CIPHERTEXT_CHUNK_BYTES or not self._sending.locked()):
-            await self._flush()
-        self._take_in(await self._transport.receive_some(CIPHERTEXT_CHUNK_BYTES))
+        if self._is_drained:
+            # Who is sending sends this as well: a client that takes nothing while it speaks is read all the same.
+            answer_bytes = self._outgoing.pending
+            if answer_bytes and (answer_bytes > CIPHERTEXT_CHUNK_BYTES or not self._sending.locked()):
+                await self._flush()
+            self._take_in(await self._transport.receive_some(CIPHERTEXT_CHUNK_BYTES))
+        self._began_s = time.perf_counter()
 
     def _take_in(self, ciphertext: bytes) -> None:
         if ciphertext:
@@ -238,6 +241,8 @@ class TlsStream(DirectStream):
         OpenSSL is asked for more only where there is some: it is slow to say that there is none.
         """
         if not self._was_chunk_full or self._reads >= READS_AT_ONCE_MAX:
+            return False
+        if time.perf_counter() - self._began_s > READ_S_MAX:
             return False
         ciphertext = self._transport.receive_now(CIPHERTEXT_CHUNK_BYTES)
         self._was_chunk_full = False

@@ -11,6 +11,7 @@ import pytest
 import trio
 import trustme
 
+from amqp_broker.network import tls
 from amqp_broker.network.direct_stream import Part
 from amqp_broker.network.socket_stream import SocketStream
 from amqp_broker.network.tls import CIPHERTEXT_CHUNK_BYTES, PIECE_BYTES, TlsStream
@@ -174,6 +175,14 @@ async def test_many_small_records_are_not_read_in_one_go() -> None:
     client.say(*[b"x"] * (2 * CIPHERTEXT_CHUNK_BYTES // 23))
     assert len(await server.receive_some(262_144)) < CIPHERTEXT_CHUNK_BYTES // 20
     assert len(client.arriving) > CIPHERTEXT_CHUNK_BYTES // 2
+
+
+@in_trio
+async def test_what_takes_long_is_not_read_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls, "READ_S_MAX", -1)
+    server, client = await connected()
+    client.say(BODY)
+    assert await server.receive_into(lambda: [memoryview(bytearray(len(BODY)))]) < CIPHERTEXT_CHUNK_BYTES
 
 
 @pytest.mark.parametrize("takes_bytes", [0, 1, 4 * PIECE_BYTES, len(BODY)])
