@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import trio
@@ -150,8 +150,11 @@ class TlsStream(DirectStream):
         self._reads = 0  # of OpenSSL, since the others had their turn
         self._began_s = 0.0  # when that was
 
-    async def do_handshake(self) -> None:
+    async def do_handshake(self, take_turn: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint) -> None:
         """Agree on keys, and check the client's certificate.
+
+        Args:
+            take_turn: waits until what the client has said may be handled, which can take a millisecond.
 
         Raises:
             NoTls: the client speaks something else.
@@ -172,6 +175,7 @@ class TlsStream(DirectStream):
                     raise NoTls(f"a client without TLS on the TLS port: it began with {data[:8]!r}") from None
                 is_first = False
                 self._take_in(data)
+                await take_turn()
             except ssl.SSLError as error:
                 await self._flush()  # the alert that tells the client
                 raise trio.BrokenResourceError(f"TLS handshake failed: {_reason(error)}") from error

@@ -298,8 +298,7 @@ class Reception:
         with trio.move_on_after(TLS_PLACE_WAIT_S_MAX) as waiting:
             await self._tls_handshakes.acquire()
         try:
-            await self._turns.take(TLS_HANDSHAKE_S)
-            await stream.do_handshake()
+            await stream.do_handshake(partial(self._turns.take, TLS_HANDSHAKE_S))
         finally:
             if not waiting.cancelled_caught:
                 self._tls_handshakes.release()

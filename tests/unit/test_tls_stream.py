@@ -103,6 +103,21 @@ async def connected(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> tuple[T
     return server, client
 
 
+@in_trio
+async def test_each_piece_of_a_handshake_takes_its_turn() -> None:
+    client = Client()
+    client.arrives_bytes_max = -(-len(client.arriving) // 3)
+    server = TlsStream(cast(SocketStream, client), OURS)
+    to_come: list[int] = []
+
+    async def take_turn() -> None:
+        to_come.append(len(client.arriving))
+
+    await server.do_handshake(take_turn)
+    assert to_come[2] == 0, "of the hello"
+    assert len(to_come) == 4
+
+
 @on_a_jumping_clock
 async def test_a_client_that_takes_nothing_while_it_speaks_is_read() -> None:
     server, client = await connected()
