@@ -72,7 +72,8 @@ examples:
 def main() -> int:
     """Run the benchmarks; returns the exit code."""
     options = _parse()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     if options.earlier:
         return _show(options.earlier, options)
     patterns = options.cells or (QUICK if options.quick else ("*",))
@@ -194,7 +195,7 @@ def _run(chosen: dict[Table, list[Cell]], options: argparse.Namespace, results: 
                 brokers = {kind: not_running(kind) for kind in kinds}
             for cell in group:
                 _say(f"[{len(results) + 1}/{total}, {time.monotonic() - begun_s:.0f} s]")
-                results.append(compare(brokers, cell, each.title, options.rounds or each.rounds, timing, _say))
+                results.append(compare(brokers, cell, each.title, options.rounds or each.rounds, timing, _say_of_round))
 
 
 def _kinds(asked: str, is_compiled_as_well: bool) -> Sequence[str]:
@@ -228,8 +229,19 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+_interruptions: list[int] = []
+
+
 def _interrupt(number: int, frame: object) -> NoReturn:
+    _interruptions.append(number)
     raise KeyboardInterrupt
+
+
+def _say_of_round(text: str) -> None:
+    """Say how a round went; ends all where an interruption was hidden by what failed as it was cleaned up."""
+    _say(text)
+    if _interruptions:
+        raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
