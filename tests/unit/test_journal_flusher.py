@@ -479,7 +479,8 @@ async def test_a_failure_is_final() -> None:
 class Defective(Deliveries):
     """A consumer whose connection has a defect."""
 
-    has_room = True
+    def __init__(self) -> None:
+        self.has_room = True
 
     def deliver(self, consumer: Consumer, message: Message, header: bytes) -> None:
         raise ArithmeticError("of a consumer")
