@@ -110,15 +110,8 @@ def test_it_has_what_the_owner_has_written(etcd: EtcdMember, tmp_path: Path) -> 
             owner.files.remove("before")
             owner.files.sync_folder()
             expected = contents(owner.files)
-            await owner.end()
-            next_owner = Owner(configuration, owner.client)
-            copies = await standby.hand_over(await next_owner.begin())
-            assert copies is not None
-            files = KeptFiles(next_owner.files._store, copies.local)
-            files.adopt(copies)
-            assert contents(files) == expected == contents(next_owner.files)
+            await taken_over(owner, configuration, standby, expected)
             assert sorted(expected) == ["large", "small"]
-            await next_owner.end()
 
     with_owner(etcd, "followed", act)
 
@@ -268,14 +261,7 @@ def test_it_reads_what_there_is_although_etcd_forgets_all_that_is_older(
             await standby.following.wait()
             owner.write("last", b"data")
             expected = contents(owner.files)
-            await owner.end()
-            next_owner = Owner(configuration, owner.client)
-            copies = await standby.hand_over(await next_owner.begin())
-            assert copies is not None
-            files = KeptFiles(next_owner.files._store, copies.local)
-            files.adopt(copies)
-            assert contents(files) == expected == contents(next_owner.files)
-            await next_owner.end()
+            await taken_over(owner, configuration, standby, expected)
 
     with_owner(etcd, "forgetful", act)
 
@@ -322,6 +308,20 @@ def noted_clients(monkeypatch: pytest.MonkeyPatch) -> list[EtcdClient]:
 
     monkeypatch.setattr(standby_module, "EtcdClient", make_client)
     return clients
+
+
+async def taken_over(
+    owner: Owner, configuration: ClusterConfiguration, standby: Standby, expected: dict[str, bytes]
+) -> None:
+    """End the owner, and have the next one take what a standby of its node has; it is what is expected, and in etcd."""
+    await owner.end()
+    next_owner = Owner(configuration, owner.client)
+    copies = await standby.hand_over(await next_owner.begin())
+    assert copies is not None
+    files = KeptFiles(next_owner.files._store, copies.local)
+    files.adopt(copies)
+    assert contents(files) == expected == contents(next_owner.files)
+    await next_owner.end()
 
 
 async def until_watched(client: EtcdClient) -> None:
