@@ -92,7 +92,7 @@ class SessionContext:
 
     @property
     def has_waiting(self) -> bool:
-        """Whether transfers wait for the client's window."""
+        """Whether transfers wait for the client: for its window, or for it to take what was sent before."""
         raise NotImplementedError
 
     def send(self, body: bytes) -> None:

@@ -99,3 +99,10 @@ def encode_frame(kind: int, channel: int, body: bytes, payload: bytes = b"") -> 
     """
     size = FRAME_HEADER_BYTES + len(body) + len(payload)
     return b"%b%b%b" % (_HEADER.pack(size, 2, kind, channel), body, payload)
+
+
+def encode_frames(kind: int, channel: int, body: bytes, payloads: list[memoryview]) -> bytes:
+    """Frames with the same performative, and payloads that are as long as each other; at least one."""
+    size = FRAME_HEADER_BYTES + len(body) + len(payloads[0])
+    before = _HEADER.pack(size, 2, kind, channel) + body
+    return before + before.join(payloads)

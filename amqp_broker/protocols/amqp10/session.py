@@ -27,7 +27,7 @@ from amqp_broker.protocols.amqp10.errors import (
     ProtocolError,
     Scope,
 )
-from amqp_broker.protocols.amqp10.frames import AMQP, FRAME_HEADER_BYTES, encode_frame
+from amqp_broker.protocols.amqp10.frames import AMQP, encode_frame
 from amqp_broker.protocols.amqp10.incoming import IncomingLink, UnconfirmedRun
 from amqp_broker.protocols.amqp10.inspection import channel_info
 from amqp_broker.protocols.amqp10.outgoing import ConsumingLink, OutgoingLink
@@ -48,10 +48,10 @@ from amqp_broker.protocols.amqp10.performatives import (
     detach_performative,
     disposition_performative,
     end_performative,
-    further_transfer_performative,
     performative,
     transfer_performative,
 )
+from amqp_broker.protocols.amqp10.transfers import Transfers, payload_bytes_max
 from amqp_broker.protocols.amqp10.typed import UInt
 from amqp_broker.session.confirms import Confirms
 from amqp_broker.session.delivery_timeout import DeliveryTimeout
@@ -61,7 +61,6 @@ WINDOW: Final = 4_000  # from the first flow on: with less, links with credit wo
 HANDLE_MAX: Final = 255
 FIRST_OUTGOING_ID: Final = 0xFFFF_FFFD  # RabbitMQ's: soon it wraps
 ATTACH_EFFORT: Final = 30  # about; see ``ClientConnection.has_cost``
-TRANSFER_BYTES_MAX: Final = 32  # of a transfer without its payload
 
 
 class Session(SessionContext):
@@ -85,8 +84,8 @@ class Session(SessionContext):
         self._next_outgoing_id = FIRST_OUTGOING_ID
         self._delivery_id = 0
         self.window = begin.needed(2)
-        # Transfers for which the client's window has no room, with their links' handles.
-        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._part_bytes = payload_bytes_max(connection.frame_bytes_max)  # of a payload in one transfer
+        self._waiting: deque[Transfers] = deque()  # for the client's window, or for it to take what is sent
         # Flows that count those, by their links' handles and whether a drain ends with them.
         self._flows: dict[tuple[int, bool], tuple[int, int, int | None]] = {}
         self.dispositions = Dispositions(self)
@@ -253,7 +252,7 @@ class Session(SessionContext):
             return iter(())
         outgoing.stop()
         if self._waiting:  # the rest of a delivery is for no other link that may get the handle
-            self._waiting = deque([one for one in self._waiting if one[0] != handle])
+            self._waiting = deque([one for one in self._waiting if one.handle != handle])
             self._flows = {key: flow for key, flow in self._flows.items() if key[0] != handle}
             self._send_waiting()  # other links' flows, where they waited for that alone
         if not isinstance(outgoing, ConsumingLink) or not outgoing.unsettled_count:
@@ -336,40 +335,31 @@ class Session(SessionContext):
         return delivery_id
 
     def send_transfer(self, handle: int, delivery_id: int, settled: bool, payload: bytes) -> None:
-        channel, frame_bytes_max = self.channel_number, self.connection.frame_bytes_max
-        fit_bytes = frame_bytes_max - FRAME_HEADER_BYTES - TRANSFER_BYTES_MAX
-        if len(payload) <= fit_bytes:
+        channel, part_bytes = self.channel_number, self._part_bytes
+        if len(payload) <= part_bytes and self.window > 0 and not self._waiting:
             head = transfer_performative(handle, delivery_id, settled=settled, more=False)
-            self._send_transfer_frame(handle, encode_frame(AMQP, channel, head, payload))
+            self._send_transfers(encode_frame(AMQP, channel, head, payload), 1)
             return
-        head = transfer_performative(handle, delivery_id, settled=settled, more=True)
-        start = 0
-        while len(payload) - start > fit_bytes:
-            part = payload[start : start + fit_bytes]
-            self._send_transfer_frame(handle, encode_frame(AMQP, channel, head, part))
-            start += fit_bytes
-            head = further_transfer_performative(handle, settled=settled, more=True)
-        head = further_transfer_performative(handle, settled=settled, more=False)
-        self._send_transfer_frame(handle, encode_frame(AMQP, channel, head, payload[start:]))
+        self._waiting.append(Transfers(channel, handle, delivery_id, settled, payload, part_bytes))
+        if len(self._waiting) == 1:
+            self._send_waiting()
 
-    def _send_transfer_frame(self, handle: int, frame: bytes) -> None:
-        if self.window <= 0 or self._waiting:
-            self._waiting.append((handle, frame))
-            return
-        self._count_transfer()
-        self.connection.output.send(frame)
-
-    def _count_transfer(self) -> None:
-        self.window -= 1
-        self._next_outgoing_id = (self._next_outgoing_id + 1) & SERIAL_MASK
+    def _send_transfers(self, frames: bytes, count: int) -> None:
+        self.window -= count
+        self._next_outgoing_id = (self._next_outgoing_id + count) & SERIAL_MASK
+        self.connection.output.send(frames)
         if self.window <= 0:
             self.update_room()
 
     def _send_waiting(self) -> None:
-        while self._waiting and self.window > 0:
-            _, frame = self._waiting.popleft()
-            self._count_transfer()
-            self.connection.output.send(frame)
+        """Send what waits, as far as the client's window goes, and no more than it takes for now."""
+        output = self.connection.output
+        while self._waiting and self.window > 0 and not output.is_congested:
+            transfers = self._waiting[0]
+            frames, count = transfers.take(self.window)
+            if transfers.are_all_taken:
+                self._waiting.popleft()
+            self._send_transfers(frames, count)
         if self._flows and not self._waiting:
             flows, self._flows = self._flows, {}
             for (handle, drain), (delivery_count, credit, available) in flows.items():
@@ -397,7 +387,9 @@ class Session(SessionContext):
         self.send(performative(FLOW, fields))
 
     def update_room(self) -> None:
-        """Whether links may deliver may have changed."""
+        """Whether links may deliver may have changed, or the client takes more of what waits."""
+        if self._waiting:
+            self._send_waiting()
         connection = self.connection
         is_held = connection.output.is_congested or connection.virtual_host.are_deliveries_held
         has_room = self.window > 0 and not self._waiting and not is_held and not self._is_stopped
