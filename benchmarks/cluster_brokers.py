@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -65,8 +66,8 @@ class Cluster(Protocol):
         """The node that serves a queue of the first virtual host."""
         ...
 
-    def lose(self, node: Node, way: str) -> Callable[[], None]:
-        """Kill a node, end it in order (``stop``), or have it stand still (``pause``).
+    def lose(self, node: Node, way: str) -> Callable[[], object]:
+        """Kill a node, end it in order (``stop``), have it stand still (``pause``), or hand over (``step-down``).
 
         Returns:
             What has it back.
@@ -132,11 +133,14 @@ class Ours:
     def serving_now(self, queue: str) -> Node:
         return self._owner_of(0)
 
-    def lose(self, node: Node, way: str) -> Callable[[], None]:
+    def lose(self, node: Node, way: str) -> Callable[[], object]:
         process = next(one for one in self._cluster.nodes if one.name == node.name)
         if way == "pause":
             process.process.send_signal(signal.SIGSTOP)
             return lambda: process.process.send_signal(signal.SIGCONT)
+        if way == "step-down":
+            self._cluster.step_down(process)
+            return lambda: None  # it has stayed
         process.process.send_signal(signal.SIGKILL if way == "kill" else signal.SIGTERM)
 
         def start_again() -> None:
@@ -201,11 +205,14 @@ class RabbitMQs:
                 return next(node for node in self.nodes if node.name == leader.strip())
         raise RuntimeError(f"there is no queue {queue}")
 
-    def lose(self, node: Node, way: str) -> Callable[[], None]:
+    def lose(self, node: Node, way: str) -> Callable[[], object]:
         broker = next(one for one in self._brokers if one.node == node.name)
         if way == "pause":
             broker.send_signal(signal.SIGSTOP)
             return lambda: broker.send_signal(signal.SIGCONT)
+        if way == "step-down":
+            broker.upgrade("drain")
+            return partial(broker.upgrade, "revive")
         broker.send_signal(signal.SIGKILL if way == "kill" else signal.SIGTERM)
         return broker.restart
 

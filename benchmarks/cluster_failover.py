@@ -1,9 +1,11 @@
 """``python -m benchmarks.cluster_failover``: for how long nobody is served when a node is lost, beside RabbitMQ.
 
 Three nodes of each, and a queue with a backlog; another queue is published to with confirms by a client that comes to a
-node which stays. The node that serves that queue is killed (its machine refuses connections then), ended in order, or
-stands still (as if its machine were gone). What is measured is the longest time between two confirms. Both clusters
-have the same client: it gives up a connection that says nothing for five seconds, and connects again.
+node which stays. The node that serves that queue is killed (its machine refuses connections then), ended in order,
+stands still (as if its machine were gone), or hands over and goes on: by ``amqp-broker cluster step-down``, beside
+``rabbitmq-upgrade drain``, which ends that node's clients and listeners as well, and ``revive``. What is measured is
+the longest time between two confirms. Both clusters have the same client: it gives up a connection that says nothing
+for five seconds, and connects again.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from pika.exceptions import AMQPError
 from benchmarks.cluster_brokers import Cluster, Node, Ours, RabbitMQs
 from interop.brokers import INSTALLATIONS
 
-WAYS = ("kill", "stop", "pause")
+WAYS = ("kill", "stop", "pause", "step-down")
 BODY_BYTES = 16_384
 UNCONFIRMED_MAX = 500  # while the backlog is made
 STILL_S = 20.0  # a node that stands still does so for so long; RabbitMQ takes some time to notice

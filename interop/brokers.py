@@ -426,12 +426,19 @@ class RabbitMQ:
         if self._keeps_ctl:
             self._kept_ctl = self._kept_ctl or self._keep_ctl()
             return self._kept_ctl.run(["-q", "-n", self.node, *arguments], COMMAND_TIMEOUT_S)
-        command = self._installation.command("rabbitmqctl", "-q", "-n", self.node, *arguments)
+        return self._run("rabbitmqctl", *arguments)
+
+    def upgrade(self, *arguments: str) -> str:
+        """rabbitmq-upgrade against this node: ``drain`` and ``revive``. Returns what it printed."""
+        return self._run("rabbitmq-upgrade", *arguments)
+
+    def _run(self, program: str, *arguments: str) -> str:
+        command = self._installation.command(program, "-q", "-n", self.node, *arguments)
         done = subprocess.run(
             command, env=self._environment, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
         )
         if done.returncode != 0:
-            raise RuntimeError(f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}")
+            raise RuntimeError(f"{program} {' '.join(arguments)}: {done.stdout}{done.stderr}")
         return done.stdout
 
     def _keep_ctl(self) -> KeptRabbitmqctl:

@@ -62,7 +62,7 @@ class NodeProcess:
             *("--cluster", f"etcd://{members}/{CLUSTER}"),
         ]
         paths = (environment.get("PYTHONPATH"), our_environment()["PYTHONPATH"])
-        self._environment = {
+        self.environment = {  # of the next start
             **our_environment(),
             **environment,
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
@@ -79,7 +79,7 @@ class NodeProcess:
     def start(self) -> None:
         with (self._folder / f"{self.name}.log").open("ab") as log:
             self._before_start = log.tell()
-            self.process = start_process(self._command, self._environment, log)
+            self.process = start_process(self._command, self.environment, log)
 
     @property
     def log(self) -> str:
@@ -89,6 +89,12 @@ class NodeProcess:
         """Those in which it has owned the broker."""
         lines = [line for line in self.log.splitlines() if "event=owner " in line]
         return [int(line.rpartition("epoch=")[2].split()[0]) for line in lines]
+
+    @property
+    def builds(self) -> set[bool]:
+        """Whether it was compiled, of all that it has been since its first start."""
+        lines = [line for line in self.log.splitlines() if line.startswith("amqp-broker ")]
+        return {" (compiled), " in line for line in lines}
 
     @property
     def is_standby(self) -> bool:
@@ -216,7 +222,7 @@ class ClusterOfThree:
         before, self.shard = self.shard, SHARD
         for command in (["vhosts", "add", name], ["permissions", "set", "guest", "--vhost", name, ".*", ".*", ".*"]):
             deadline_s = time.monotonic() + SERVED_TIMEOUT_S
-            while not self._do(command):
+            while self._run(self.owner(), command).returncode != 0:  # it is not yet the owner
                 assert time.monotonic() < deadline_s, f"{command} is not done"
                 time.sleep(0.1)
         self.shard = before
@@ -229,10 +235,16 @@ class ClusterOfThree:
             assert time.monotonic() < deadline_s, "a node owns several shards, and another none"
             time.sleep(0.1)
 
-    def _do(self, command: Sequence[str]) -> bool:
-        """Have a command done at the owner; returns False where that is not yet the owner."""
-        line = [sys.executable, "-m", "amqp_broker", *command, "--data-dir", str(self.owner().data_folder)]
-        return subprocess.run(line, env=our_environment(), capture_output=True, check=False).returncode == 0
+    def step_down(self, owner: NodeProcess) -> None:
+        """Have the owner hand the broker over; returns when it has let it go."""
+        done = self._run(owner, ["cluster", "step-down"])
+        assert done.returncode == 0, done.stderr
+
+    @staticmethod
+    def _run(node: NodeProcess, command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+        """Have a node do a command."""
+        line = [sys.executable, "-m", "amqp_broker", *command, "--data-dir", str(node.data_folder)]
+        return subprocess.run(line, env=our_environment(), capture_output=True, check=False)
 
     def _value(self, key: str) -> bytes:
         answer = self.ask_etcd(messages.RANGE, messages.range_request(key.encode()))
