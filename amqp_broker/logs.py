@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import sys
 import time
-from typing import TextIO
+from typing import Final, TextIO
 
 from amqp_broker.settings import LogFormat, LogLevel
 
@@ -20,6 +21,9 @@ LOGGER = logging.getLogger("amqp_broker")
 LOGGER.addHandler(logging.NullHandler())  # nothing is written until somebody says where to
 
 FieldValue = str | int | float | bool | None
+
+REPEATED_EVERY_S: Final = 60.0
+REPEATED_MAX: Final = 20  # different lines in that time
 
 _NEEDS_NO_QUOTES = re.compile(r"[A-Za-z0-9_.:/@%+*,\[\]-]+")
 
@@ -35,6 +39,41 @@ def log_event(severity: int, event: str, **fields: FieldValue) -> None:
     if LOGGER.isEnabledFor(severity):
         given = {key: value for key, value in fields.items() if value is not None}
         LOGGER.log(severity, event, extra={"fields": given})
+
+
+class RepeatedLines:
+    """Lines that may come many times a second: each is written at once, then once a minute with how often it came.
+
+    Strangers may be the cause of ever new ones: when there are too many in a minute, the rest counts as one.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[tuple[str, tuple[FieldValue, ...]], tuple[float, int]] = {}  # when written; how often since
+
+    def log_event(self, now_s: float, severity: int, event: str, **fields: FieldValue) -> None:
+        """Write one line (``log_event``), or count it; ``times`` is how often it came since it was written last.
+
+        Args:
+            now_s: on a clock that does not go back.
+            severity: a level of the standard logging module.
+            event: what happened.
+            fields: the particulars; a line with others is another line.
+        """
+        line = (event, tuple(fields.values()))
+        if line not in self._lines and len(self._lines) >= REPEATED_MAX:
+            self._forget_before(now_s - REPEATED_EVERY_S)
+            if len(self._lines) >= REPEATED_MAX:
+                line = (event, ())
+        written_s, times = self._lines.get(line, (-math.inf, 0))
+        times += 1
+        if now_s - written_s >= REPEATED_EVERY_S:
+            log_event(severity, event, **fields, times=times if times > 1 else None)
+            written_s, times = now_s, 0
+        self._lines[line] = written_s, times
+
+    def _forget_before(self, then_s: float) -> None:
+        for line in [line for line, (written_s, _) in self._lines.items() if written_s <= then_s]:
+            del self._lines[line]
 
 
 def log_internal_error(where: str, error: BaseException, **fields: FieldValue) -> None:

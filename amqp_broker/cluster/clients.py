@@ -23,7 +23,7 @@ from amqp_broker.cluster.known import Known, KnownShard
 from amqp_broker.cluster.link import NO_CLIENT, Hello, LinkError, NotTheOwner
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
 from amqp_broker.cluster.ownership import owner_in
-from amqp_broker.logs import log_event, log_internal_error
+from amqp_broker.logs import RepeatedLines, log_event, log_internal_error
 from amqp_broker.network.listeners import FOR_ADMINISTRATORS, HTTP, METRICS
 from amqp_broker.network.socket_stream import keep_alive
 from amqp_broker.server.broker_server import BrokerServer
@@ -74,7 +74,7 @@ class NodeClients:
         self._answered: dict[int, bytes] = {}  # by shard: the claim under which its owner has answered a link
         self._suspected: set[bytes] = set()  # claims whose nodes have just refused a link
         self._linked: set[int] = set()  # shards to whose owners the link stands that carries nobody
-        self._told: dict[int, tuple[bytes, str]] = {}  # by shard: of which claim, and why, links were said to fail last
+        self._failures = RepeatedLines()  # of links: each client that waits tries ten times a second
         self._conversations: dict[trio.CancelScope, int] = {}  # with clients that this node serves itself: their shard
         self._carried: dict[trio.CancelScope, tuple[int, str]] = {}  # to another node: the shard, the node's identifier
 
@@ -273,14 +273,11 @@ class NodeClients:
         if is_refused and self._answered.get(shard.number) == claim:
             await self._suspect(shard, owner, claim)
         else:
-            self._tell_failed(shard, owner, claim, error)
+            self._tell_failed(logging.ERROR, owner=owner.name, reason=str(error))
 
-    def _tell_failed(self, shard: KnownShard, owner: Node, claim: bytes, error: LinkError) -> None:
-        """Say why no link to an owner is to be had: once, and not for each client that waits."""
-        told = (claim, str(error))
-        if self._told.get(shard.number) != told:
-            self._told[shard.number] = told
-            log_event(logging.ERROR, "link failed", owner=owner.name, reason=str(error))
+    def _tell_failed(self, severity: int, **fields: str | None) -> None:
+        """Say that no link is to be had, and why."""
+        self._failures.log_event(trio.current_time(), severity, "link failed", **fields)
 
     async def watch_owner(self, shard: KnownShard) -> None:
         """Notice when the process of the node that owns a shard is gone, whether clients come or not."""
@@ -398,12 +395,13 @@ class NodeClients:
         return refuses
 
     async def _serve_link(self, stream: trio.SocketStream) -> None:
+        peer = _host_of(stream)
         self._callers.add(stream)
         try:
             inner, hello = await door.answer(self._caller, stream, partial(self._is_called_rightly, stream))
         except LinkError as error:
             if not isinstance(error, NotTheOwner):
-                log_event(logging.WARNING, "link failed", reason=str(error))
+                self._tell_failed(logging.WARNING, peer=peer, reason=str(error))
             await trio.aclose_forcefully(stream)
             return
         finally:
@@ -423,6 +421,14 @@ class NodeClients:
             await self._converse(hello.shard, server, inner, hello.peer, hello.protocol)
         finally:
             self._count -= 1
+
+
+def _host_of(stream: trio.SocketStream) -> str | None:
+    """Where a caller is; None where it has gone."""
+    try:
+        return str(stream.socket.getpeername()[0])
+    except OSError:
+        return None
 
 
 async def _wait_for_the_end(link: trio.abc.Stream) -> None:

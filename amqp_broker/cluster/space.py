@@ -18,7 +18,7 @@ from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.members import Address, EtcdRefused, EtcdUnavailable
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.messages import AlarmAction
-from amqp_broker.logs import log_event
+from amqp_broker.logs import RepeatedLines, log_event
 
 DEFRAGMENT_TIMEOUT_S: Final = 60.0  # some gigabytes; the member answers nobody meanwhile
 LIVE_SHARE_MAX: Final = 0.7
@@ -40,7 +40,7 @@ class Space:
         self._addresses = addresses
         self._quota_bytes = quota_bytes
         self._not_before_s = 0.0
-        self._told = "", 0.0
+        self._refusals = RepeatedLines()  # who wants something of etcd asks ten times a second
 
     async def reclaim(self) -> None:
         """Reclaim space, unless that was in vain a moment ago; etcd's silence is taken as well."""
@@ -57,9 +57,8 @@ class Space:
             return  # so it is after a lease was lost
         if error.is_out_of_space:
             await self.reclaim()
-        elif (str(error), trio.current_time() // PAUSE_S) != self._told:
-            self._told = str(error), trio.current_time() // PAUSE_S  # once in that time, and not ten times a second
-            log_event(logging.ERROR, "etcd refuses", reason=str(error))
+        else:
+            self._refusals.log_event(trio.current_time(), logging.ERROR, "etcd refuses", reason=str(error))
 
 
 async def reclaim_space(etcd: EtcdClient, addresses: Sequence[Address], quota_bytes: int) -> bool:

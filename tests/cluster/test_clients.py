@@ -55,10 +55,11 @@ def node_of(
     is_open: Callable[[], bool] = lambda: True,
     disown: Callable[[int, bytes], Awaitable[None]] = disown,
     settings: Settings = Settings(),  # noqa: B008  # they never change
+    secret: str = "secret",
 ) -> tuple[Known, NodeClients]:
     known = Known(node_id)
     known.add_shard(0)
-    return known, NodeClients(settings, known, Caller("orders", node_id, "secret"), disown, lambda shard: is_open())
+    return known, NodeClients(settings, known, Caller("orders", node_id, secret), disown, lambda shard: is_open())
 
 
 async def with_owner(
@@ -228,6 +229,31 @@ def test_what_goes_wrong_in_a_link_ends_no_more_than_it(monkeypatch: pytest.Monk
         assert await door.is_owner(Caller("orders", "other", "secret"), owner, shard=0)
 
     trio.run(with_owner, lambda: True, act)
+
+
+def test_a_node_with_another_secret_is_said_once_at_both_ends(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each client that waits there has it try ten times a second."""
+    monkeypatch.setattr(clients_module, "PAUSE_S", 0.0)
+    calls: list[float] = []
+
+    async def act(owner: Node) -> None:
+        known, clients = node_of("door", secret="another")
+        known.nodes, known.shards[0].claim = {"owner": owner}, b"owner 1"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(clients.serve, trio.testing.memory_stream_pair()[0], PEER, AMQP)
+            while len(calls) < 5:
+                await trio.testing.wait_all_tasks_blocked(0.001)
+            nursery.cancel_scope.cancel()
+
+    trio.run(with_owner, lambda: True, act, lambda: calls.append(trio.current_time()))
+    reason = "it does not know the cluster's secret"
+    said = [record.fields for record in caplog.records if record.getMessage() == "link failed"]  # type: ignore[attr-defined]
+    assert [fields for fields in said if reason in fields["reason"]] == [
+        {"peer": "127.0.0.1", "reason": f"a caller was refused: {reason}"},
+        {"owner": "a", "reason": f"the owner refused the link: {reason}"},
+    ]
 
 
 def test_clients_wait_for_a_node_that_is_about_to_own_the_broker_and_not_for_one_that_lets_it_go() -> None:

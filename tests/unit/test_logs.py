@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from amqp_broker.logs import log_event, log_internal_error, set_up_logs
+from amqp_broker.logs import REPEATED_MAX, RepeatedLines, log_event, log_internal_error, set_up_logs
 from amqp_broker.settings import LogFormat, LogLevel
 
 
@@ -75,3 +75,24 @@ def test_an_internal_error_is_one_line_and_its_traceback_is_for_debug(level: Log
         'level=error event="internal error" where=connection error="ZeroDivisionError: by nothing" peer=p'
     )
     assert ("test_logs.py" in stream.getvalue()) is (level == "debug")
+
+
+def test_a_line_that_comes_again_and_again_is_written_once_a_minute_with_how_often_it_came() -> None:
+    stream, lines = logged(), RepeatedLines()
+    for tenth in range(1205):
+        lines.log_event(tenth / 10, logging.ERROR, "link failed", reason="of one")
+        if tenth == 3:
+            lines.log_event(tenth / 10, logging.ERROR, "link failed", reason="of another")
+    written = [line.partition('event="link failed" ')[2] for line in stream.getvalue().splitlines()]
+    once = 'reason="of one"'
+    assert written == [once, 'reason="of another"', f"{once} times=600", f"{once} times=600"]
+
+
+def test_strangers_who_cause_ever_new_lines_do_not_fill_the_log() -> None:
+    stream, lines = logged(), RepeatedLines()
+    for number in range(100 * REPEATED_MAX):
+        lines.log_event(number / 1000, logging.ERROR, "link failed", reason=str(number))
+    assert len(stream.getvalue().splitlines()) == REPEATED_MAX + 1
+    lines.log_event(61.0, logging.ERROR, "link failed", reason="a new one")
+    assert len(stream.getvalue().splitlines()) == REPEATED_MAX + 2
+    assert len(lines._lines) <= REPEATED_MAX + 1
