@@ -74,6 +74,8 @@ def _lines(said: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if not etcd["has_leader"]:
         lines.append(("", "etcd has no leader: nothing can be written"))
+    if etcd.get("publishers_wait"):  # not with a node of an earlier release
+        lines.append(("", "so much of etcd's quota is used that publishers wait: consume, or give etcd more"))
     return [*lines, *(("", error) for error in etcd["errors"])]
 
 

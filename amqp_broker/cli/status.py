@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -33,6 +34,13 @@ def status(as_json: control.Json = False, data_dir: options.DataDir = None, conf
         print(_wrapped(name, text))
 
 
+def alarms_text(said: Mapping[str, Any]) -> str:
+    """What is running out; empty for nothing."""
+    store = said.get("store")  # not with a broker of an earlier release
+    names = {"disk": f"{store['name']}'s quota"} if store is not None and store["is_low"] else {}
+    return ", ".join(names.get(name, name) for name in said["alarms"])
+
+
 def _wrapped(name: str, text: str) -> str:
     """A line, or several where it is too long: for terminals that are no wider, and in which nothing is to be seen."""
     lines = textwrap.wrap(text, WIDTH - TITLE_WIDTH, break_long_words=False, break_on_hyphens=False)
@@ -46,7 +54,7 @@ def _lines(said: dict[str, Any]) -> list[tuple[str, str]]:
         ("running", f"{_duration(said['uptime_s'])}, process {said['pid']}"),
         *(("listening", where) for where in said["listeners"]),
         ("data", said["data_folder"] or "kept nowhere"),
-        ("alarms", ", ".join(said["alarms"]) or "none"),
+        ("alarms", alarms_text(said) or "none"),
         (
             "memory",
             f"{size_text(memory['used_bytes'])} used of {size_text(memory['available_bytes'])}, "

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from amqp_broker.cli.status import alarms_text
 from amqp_broker.cli.tables import shortened, size_text
 
 BOLD, REVERSE, PLAIN = "\x1b[1m", "\x1b[7m", "\x1b[0m"
@@ -99,7 +100,7 @@ def _styled(now: Look, before: Look | None, columns: int, bold: str, reverse: st
     free = f"   disk {size_text(disk['free_bytes'])} free" if disk is not None else ""
     yield used + free, ""
     if status["alarms"]:
-        yield f"ALARM: {', '.join(status['alarms'])}: publishers are held back", reverse
+        yield f"ALARM: {alarms_text(status)}: publishers are held back", reverse
     things = (f"{counts[name]:,} {name}" for name in ("connections", "channels", "consumers", "queues"))
     yield "   ".join(things), ""
     yield f"{counts['messages_ready']:,} ready   {counts['messages_unacknowledged']:,} unacknowledged", ""

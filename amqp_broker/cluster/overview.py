@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TypedDict
+from typing import Final, TypedDict
 
 from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.keys import ROOT_SHARD, BadKey, Keys, Node
 from amqp_broker.cluster.ownership import owner_in
+from amqp_broker.cluster.upkeep import PUBLISHERS_WAIT_SHARE
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.messages import KeyValue
+
+NO_SPACE: Final = "alarm:NOSPACE"  # among what etcd says is wrong
 
 
 class NodeOverview(TypedDict):
@@ -32,6 +35,7 @@ class EtcdOverview(TypedDict):
     database_bytes: int  # on its disk
     database_used_bytes: int  # of them in use: what counts against the quota until etcd is defragmented is the former
     quota_bytes: int  # as the setting etcd_quota_bytes has it
+    publishers_wait: bool  # because so much of it is used, or etcd says that it is full
     has_leader: bool
     errors: list[str]
 
@@ -127,12 +131,14 @@ def _node(value: bytes, owner_id: str) -> NodeOverview | None:
 
 async def _etcd_overview(etcd: EtcdClient, quota_bytes: int) -> EtcdOverview:
     status = messages.StatusAnswer.read(await etcd.call(messages.STATUS, b""))
+    is_full = any(NO_SPACE in error for error in status.errors)
     return EtcdOverview(
         address=str(etcd.present),
         version=status.version,
         database_bytes=status.database_bytes,
         database_used_bytes=status.database_used_bytes,
         quota_bytes=quota_bytes,
+        publishers_wait=status.database_used_bytes > quota_bytes * PUBLISHERS_WAIT_SHARE or is_full,
         has_leader=status.leader != 0,
         errors=status.errors,
     )

@@ -376,7 +376,7 @@ class Shard:
     async def _serve_broker(self, server: BrokerServer, upkeep: Upkeep) -> None:
         here = self._here
         async with trio.open_nursery() as nursery:
-            await nursery.start(server.serve, lambda: upkeep.is_low)
+            await nursery.start(server.serve, lambda: upkeep.status)
             nursery.start_soon(upkeep.run)
             nursery.start_soon(self._ask_others_while_silent)
             nursery.start_soon(self._resume_where_nobody_owns_it)

@@ -20,6 +20,7 @@ from amqp_broker.cluster.members import CALL_TIMEOUT_S, EtcdRefused, EtcdUnavail
 from amqp_broker.cluster.store import EtcdStore
 from amqp_broker.etcd import messages
 from amqp_broker.logs import log_event
+from amqp_broker.server.resources import StoreStatus
 
 EVERY_S: Final = 3.0
 KEPT_ROUNDS: Final = 10  # revisions of the last half minute stay, for whoever reads at one of them
@@ -56,7 +57,14 @@ class Upkeep:
         self._compacted = 0
         self._live_bytes = live_bytes
         self._leader = 0  # of etcd, as it was looked for last
+        self._used_bytes = 0  # likewise
         self.is_low = False  # whether publishers are to wait
+
+    @property
+    def status(self) -> StoreStatus:
+        """The space in etcd, as it was looked for last."""
+        used_bytes, quota_bytes = self._used_bytes, self._quota_bytes
+        return StoreStatus(name="etcd", used_bytes=used_bytes, quota_bytes=quota_bytes, is_low=self.is_low)
 
     async def run(self) -> None:
         """Look every few seconds, until cancelled."""
@@ -77,7 +85,7 @@ class Upkeep:
         status = messages.StatusAnswer.read(await self._etcd.call(messages.STATUS, b""))
         if status.leader != self._leader:
             await self._write_to_leader(status.leader)
-        used_bytes = status.database_used_bytes
+        used_bytes = self._used_bytes = status.database_used_bytes
         self._store.free_bytes = max(0, int(self._quota_bytes * NOTHING_NEW_SHARE) - used_bytes)
         is_low = used_bytes > self._quota_bytes * PUBLISHERS_WAIT_SHARE or self._store.is_out_of_space
         if is_low != self.is_low:

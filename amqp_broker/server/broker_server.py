@@ -38,7 +38,7 @@ from amqp_broker.server.page_reader import read_pages
 from amqp_broker.server.password_checks import PasswordChecks
 from amqp_broker.server.protocols import PROTOCOLS, ClientConnection, MakeConnection, amqp10_connection
 from amqp_broker.server.reception import Reception, Serve
-from amqp_broker.server.resources import ResourceLimits, watch_resources, with_memory_limits
+from amqp_broker.server.resources import ResourceLimits, StoreStatus, watch_resources, with_memory_limits
 from amqp_broker.server.shovels.supervisor import COMPONENT as SHOVEL
 from amqp_broker.server.shovels.supervisor import Shovels
 from amqp_broker.server.stalled import shed_stalled
@@ -101,6 +101,7 @@ class BrokerServer:
         self._driver = driver or ServerDriver()
         self._journal: Journal | None = None
         self._flusher: JournalFlusher | None = None
+        self.store_status: Callable[[], StoreStatus | None] = lambda: None
         self._connections: set[ClientConnection] = set()
         self._outbox = Outbox(output_gate)
         self._turns = Turns()
@@ -208,20 +209,21 @@ class BrokerServer:
 
     async def serve(
         self,
-        is_store_low: Callable[[], bool] = lambda: False,
+        store_status: Callable[[], StoreStatus | None] = lambda: None,
         *,
         task_status: trio.TaskStatus[list[Endpoint]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """The same for whoever listens itself, and hands clients over with ``serve_stream``.
 
         Args:
-            is_store_low: whether what keeps the journal, where that is not this machine's disk, runs out of space.
+            store_status: of what keeps the journal, where that is not this machine's disk.
 
         Raises:
             CannotAskBackend: a back end that the settings name cannot be used; likewise.
             CannotListen: a protocol that they name, which ``bind`` would have said.
             JournalFailed: what should be durable could not be written; alone or in an exception group.
         """
+        self.store_status = store_status
         try:
             if self.settings.plugin_protocols:
                 from amqp_broker.server.plugin_protocols import plugin_connections
@@ -229,7 +231,7 @@ class BrokerServer:
                 self._plugin_protocols = plugin_connections(self.settings)
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self._start_tasks(nursery, is_store_low)
+                self._start_tasks(nursery)
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(self._reception.run, nursery)
                     task_status.started(self.endpoints)
@@ -246,7 +248,7 @@ class BrokerServer:
                 self.broker.durability.note_handed_out()
                 self._journal.close()
 
-    def _start_tasks(self, nursery: trio.Nursery, is_store_low: Callable[[], bool]) -> None:
+    def _start_tasks(self, nursery: trio.Nursery) -> None:
         """Have all run that is done beside clients as long as they are served."""
         driver = self._driver
         if self.settings.auth_backends != ("internal",):
@@ -259,7 +261,7 @@ class BrokerServer:
         nursery.start_soon(self._turns.run)
         nursery.start_soon(self.shovels.run, self.broker)
         nursery.start_soon(self.federation.run, self.broker)
-        watched = (self.broker, self.settings, self.limits, self._flusher, is_store_low)
+        watched = (self.broker, self.settings, self.limits, self._flusher, self.store_status)
         nursery.start_soon(watch_resources, *watched)
         driver.password_checks = PasswordChecks(self.broker, nursery)
         stall_timeout_ms = self.settings.output_stall_timeout_ms

@@ -46,6 +46,15 @@ class DiskStatus(TypedDict):
     limit_bytes: int  # below it publishers are held back
 
 
+class StoreStatus(TypedDict):
+    """What keeps the journal in place of this machine's disk."""
+
+    name: str  # as operators call it: etcd
+    used_bytes: int
+    quota_bytes: int
+    is_low: bool  # publishers are held back
+
+
 class DescriptorStatus(TypedDict):
     """File descriptors; a limit of None is none."""
 
@@ -82,7 +91,7 @@ async def watch_resources(
     settings: Settings,
     limits: ResourceLimits,
     flusher: JournalFlusher | None,
-    is_store_low: Callable[[], bool],
+    store_status: Callable[[], StoreStatus | None],
 ) -> None:
     """Look every ``resource_check_ms``, and when a limit has changed, until cancelled.
 
@@ -90,8 +99,9 @@ async def watch_resources(
         limits: those in force.
         flusher: knows when the disk is full all the same, which free space alone does not tell (a quota, or too little
             space for what is to be written next); None for a broker that keeps nothing on disk.
-        is_store_low: whether what keeps the journal in place of this disk runs out of space.
+        store_status: of what keeps the journal in place of this disk; None where nothing does.
     """
+    is_of_store = False  # the alarm of the disk, also when it is cleared
     while True:
         broker.paging.limit_to(limits.memory_budget_bytes)
         memory_limit_bytes = limits.memory_high_water_bytes
@@ -99,15 +109,21 @@ async def watch_resources(
         if used_bytes > memory_limit_bytes:  # what the C library keeps though nobody uses it must not count
             give_memory_back()
             used_bytes = resident_bytes()
-        _set(
-            broker, Resource.MEMORY, used_bytes, limit_bytes=memory_limit_bytes, is_low=used_bytes > memory_limit_bytes
-        )
+        is_low = used_bytes > memory_limit_bytes
+        _set(broker, Resource.MEMORY, is_low, bytes=used_bytes, limit_bytes=memory_limit_bytes)
         if flusher is not None:
             limit_bytes = limits.disk_free_limit_bytes
             free_bytes = shutil.disk_usage(settings.data_dir).free
-            is_low = free_bytes < limit_bytes or flusher.is_disk_full or is_store_low()
+            is_disk_low, store = free_bytes < limit_bytes, store_status()
+            is_low = is_disk_low or flusher.is_disk_full or (store is not None and store["is_low"])
+            if is_low:
+                is_of_store = not is_disk_low
             flusher.backlog.room_bytes = min((free_bytes - limit_bytes) // 2, broker.paging.budget_bytes // 2)
-            _set(broker, Resource.DISK, free_bytes, limit_bytes=limit_bytes, is_low=is_low)
+            if store is not None and is_of_store:
+                used = {"bytes": store["used_bytes"], "quota_bytes": store["quota_bytes"]}
+                _set(broker, Resource.DISK, is_low, of=store["name"], **used)
+            else:
+                _set(broker, Resource.DISK, is_low, bytes=free_bytes, limit_bytes=limit_bytes)
         with trio.move_on_after(settings.resource_check_ms / 1000):
             await limits.changed.wait()
 
@@ -164,10 +180,9 @@ def descriptor_status() -> DescriptorStatus:
     return DescriptorStatus(used=used, limit=descriptors_limit())
 
 
-def _set(broker: Broker, resource: Resource, measured_bytes: int, *, limit_bytes: int, is_low: bool) -> None:
+def _set(broker: Broker, resource: Resource, is_low: bool, **measured: str | int) -> None:
     if broker.set_alarm(resource, is_low):
-        event = "alarm raised" if is_low else "alarm cleared"
-        log_event(logging.WARNING, event, resource=resource, bytes=measured_bytes, limit_bytes=limit_bytes)
+        log_event(logging.WARNING, "alarm raised" if is_low else "alarm cleared", resource=resource, **measured)
 
 
 def resident_bytes() -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol, TypedDict
 
@@ -21,6 +21,7 @@ from amqp_broker.server.resources import (
     DiskStatus,
     MemoryStatus,
     ResourceLimits,
+    StoreStatus,
     descriptor_status,
     disk_status,
     memory_status,
@@ -37,6 +38,7 @@ class Server(Protocol):
     settings: Settings
     memory: MemoryLimit
     limits: ResourceLimits
+    store_status: Callable[[], StoreStatus | None]
 
     @property
     def broker(self) -> Broker:
@@ -78,6 +80,7 @@ class ServerStatus(TypedDict):
     alarms: list[str]
     memory: MemoryStatus
     disk: DiskStatus | None
+    store: StoreStatus | None
     descriptors: DescriptorStatus
     counts: Counts | None  # of what there is in the broker; not known to the server
 
@@ -113,6 +116,7 @@ def server_status(server: Server) -> ServerStatus:
         alarms=server.broker.alarms.raised,
         memory=memory_status(server.settings, server.memory, server.limits),
         disk=disk_status(data_folder, server.limits) if data_folder is not None else None,
+        store=server.store_status(),
         descriptors=descriptor_status(),
         counts=None,
     )

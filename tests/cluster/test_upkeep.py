@@ -14,6 +14,7 @@ from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.keys import Node
 from amqp_broker.cluster.known import JOURNAL_BYTES, Known
 from amqp_broker.cluster.members import Address, EtcdRefused
+from amqp_broker.cluster.overview import _etcd_overview
 from amqp_broker.cluster.space import reclaim_space
 from amqp_broker.cluster.store import EtcdStore
 from amqp_broker.cluster.upkeep import KEPT_ROUNDS, Upkeep
@@ -29,8 +30,11 @@ FULL_BYTES = 10_000_000
 class SomeEtcd:
     """Says what it is told to, and remembers how far it was compacted."""
 
+    present = "here:1"
+
     def __init__(self) -> None:
         self.used_bytes = 0
+        self.errors: list[bytes] = []
         self.revision = 0
         self.compacted: list[int] = []
         self.reclaimed_count = 0
@@ -38,7 +42,8 @@ class SomeEtcd:
     async def call(self, path: str, request: bytes) -> bytes:
         if path == messages.STATUS:
             self.revision += 100
-            return wire.data(1, wire.integer(3, self.revision)) + wire.integer(9, self.used_bytes)
+            errors = b"".join(wire.data(8, error) for error in self.errors)
+            return wire.data(1, wire.integer(3, self.revision)) + errors + wire.integer(9, self.used_bytes)
         assert path == messages.COMPACT
         self.compacted.append(wire.integer_of(wire.decode(request), 1))
         return b""
@@ -85,6 +90,8 @@ def test_publishers_wait_above_sixty_per_cent(
     etcd.used_bytes = used_bytes
     look(upkeep)
     assert (upkeep.is_low, store.free_bytes) == (is_low, free_bytes)
+    assert upkeep.status == {"name": "etcd", "used_bytes": used_bytes, "quota_bytes": QUOTA_BYTES, "is_low": is_low}
+    assert trio.run(_etcd_overview, cast(EtcdClient, etcd), QUOTA_BYTES)["publishers_wait"] == is_low
 
 
 def test_they_go_on_when_there_is_space_again(etcd: SomeEtcd, store: SomeStore, upkeep: Upkeep) -> None:
@@ -101,6 +108,8 @@ def test_they_wait_when_etcd_has_said_that_it_is_full(etcd: SomeEtcd, store: Som
     look(upkeep)
     assert upkeep.is_low
     assert etcd.reclaimed_count == 1
+    etcd.errors = [b"memberID:1 alarm:NOSPACE "]
+    assert trio.run(_etcd_overview, cast(EtcdClient, etcd), QUOTA_BYTES)["publishers_wait"]
 
 
 def test_what_was_overwritten_is_forgotten_after_some_rounds(etcd: SomeEtcd, upkeep: Upkeep) -> None:

@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.message import Message
@@ -32,7 +32,7 @@ from amqp_broker.server.disk_thread import DiskThread, Job
 from amqp_broker.server.driver import ServerDriver
 from amqp_broker.server.journal_flusher import SYNC_DELAY_S, WRITE_DELAY_S, JournalFlusher
 from amqp_broker.server.memory_limit import available_memory
-from amqp_broker.server.resources import ResourceLimits, watch_resources, with_memory_limits
+from amqp_broker.server.resources import ResourceLimits, StoreStatus, watch_resources, with_memory_limits
 from amqp_broker.settings import Settings
 from amqp_broker.wire.content import Properties, encode_content_header
 from tests.support.authorizer import Everything
@@ -231,7 +231,7 @@ async def test_a_disk_that_takes_much_may_be_behind_with_more(monkeypatch: pytes
     assert isinstance(clock, MockClock)
     async with serving(Settings(journal_pending_bytes_max=20_000)) as served:
         await served.kept(served.change())
-        await trio.testing.wait_all_tasks_blocked()  # the thread begins to set space aside, as at each start
+        await wait_all_tasks_blocked()  # the thread begins to set space aside, as at each start
         await served.kept(served.change())  # it has nothing to do any more
         served.flusher.backlog.room_bytes = 1_000_000
         served.change(60_000)
@@ -353,7 +353,7 @@ async def test_a_full_disk_is_waited_out_and_the_alarm_stays_however_much_space_
         alarms, news = served.broker.alarms, trio.Event()
         alarms.listen(news.set)
         limits = ResourceLimits(settings, 0)
-        nursery.start_soon(watch_resources, served.broker, settings, limits, served.flusher, lambda: False)
+        nursery.start_soon(watch_resources, served.broker, settings, limits, served.flusher, lambda: None)
         await news.wait()
         assert alarms.are_raised
         news = trio.Event()
@@ -365,6 +365,34 @@ async def test_a_full_disk_is_waited_out_and_the_alarm_stays_however_much_space_
         await served.kept(position)
         await news.wait()
         assert not alarms.are_raised
+        nursery.cancel_scope.cancel()
+
+
+@in_trio
+async def test_an_alarm_says_whether_it_is_this_disk_that_runs_full_or_what_keeps_the_journal_elsewhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = StoreStatus(name="etcd", used_bytes=61, quota_bytes=100, is_low=False)
+    settings = with_memory_limits(Settings(data_dir=str(tmp_path), disk_free_limit_bytes=0), available_memory())
+
+    async with serving(settings) as served, trio.open_nursery() as nursery:
+        limits = ResourceLimits(settings, 0)
+        nursery.start_soon(watch_resources, served.broker, settings, limits, served.flusher, lambda: store)
+
+        async def look(is_store_low: bool, disk_limit_bytes: int) -> dict[str, object]:
+            store["is_low"], limits.disk_free_limit_bytes = is_store_low, disk_limit_bytes
+            caplog.clear()
+            limits.changed.set()
+            await trio.testing.wait_all_tasks_blocked()
+            fields = caplog.records[-1].fields  # type: ignore[attr-defined]
+            return {"event": caplog.messages[-1], **fields}
+
+        of_etcd = {"resource": "disk", "of": "etcd", "bytes": 61, "quota_bytes": 100}
+        assert await look(True, 0) == {"event": "alarm raised", **of_etcd}
+        assert await look(False, 0) == {"event": "alarm cleared", **of_etcd}
+        raised, cleared = await look(False, 2**62), await look(False, 0)
+        assert (raised["event"], raised["limit_bytes"], cleared["event"]) == ("alarm raised", 2**62, "alarm cleared")
+        assert {"of", "quota_bytes"}.isdisjoint({*raised, *cleared})
         nursery.cancel_scope.cancel()
 
 

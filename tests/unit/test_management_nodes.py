@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import trio
 
+from amqp_broker.broker.alarms import Resource
 from amqp_broker.server.other_nodes import OtherNode
+from amqp_broker.server.resources import StoreStatus
 from tests.support.managed import HttpClient, Managed, managing
 from tests.support.served import on_a_jumping_clock
 
@@ -39,6 +41,25 @@ async def test_all_nodes_of_a_cluster_are_listed() -> None:
         metrics = await scraped(managed)
         assert 'amqp_broker_node_info{node="rabbit@b",version="0.0.9",owner="false"} 1' in metrics
         assert metrics.count("\nrabbitmq_identity_info{") == 1  # dashboards join with it
+        await client.stream.aclose()
+
+
+@on_a_jumping_clock
+async def test_an_alarm_of_etcd_says_so() -> None:
+    async with managing() as managed:
+        client = await managed.administrator()
+        store = StoreStatus(name="etcd", used_bytes=61, quota_bytes=100, is_low=False)
+        managed.server.store_status = lambda: store
+        managed.server.broker.set_alarm(Resource.DISK, True)
+        (node,) = (await client.ask("GET", "/api/nodes")).json
+        assert node["disk_free_alarm"]
+        assert "disk_free_alarm_reason" not in node
+        store["is_low"] = True
+        (node,) = (await client.ask("GET", "/api/nodes")).json
+        assert node["disk_free_alarm"]
+        assert node["disk_free_alarm_reason"] == "61 of the 100 bytes of etcd's quota are used"
+        problems = (await client.ask("GET", "/api/x/problems")).json["problems"]
+        assert [(one["kind"], one["store"]) for one in problems] == [("disk_alarm", "etcd")]
         await client.stream.aclose()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,6 +38,14 @@ def look(at_s: float, *queues: dict[str, Any], published: int = 0, alarms: tuple
         "publish": published,
     }
     return Look(at_s, 0.0, status, stats, queues)
+
+
+def test_an_alarm_of_etcd_is_not_said_to_be_the_disks() -> None:
+    now, store = look(1.0, alarms=("memory", "disk")), {"name": "etcd", "is_low": True}
+    now = replace(now, status={**now.status, "store": store})
+    assert any(line.startswith("ALARM: memory, etcd's quota: ") for line in lines_of(now, None, 80, 24))
+    store["is_low"] = False
+    assert any(line.startswith("ALARM: memory, disk: ") for line in lines_of(now, None, 80, 24))
 
 
 def test_the_busiest_queue_is_first_and_one_without_consumers_is_marked() -> None:

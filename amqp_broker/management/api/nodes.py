@@ -92,11 +92,21 @@ async def describe_node(call: Call) -> dict[str, Any]:
     return node | {
         "mem_alarm": "memory" in status["alarms"],
         "disk_free_alarm": "disk" in status["alarms"],
+        **_of_store(status),
         "uptime": int((time.monotonic() - call.management.server.started_s) * 1000),
         "contexts": contexts(call),
         "db_dir": status["data_folder"] or "",
         **churn(call),
     }
+
+
+def _of_store(status: ServerStatus) -> dict[str, str]:
+    """Where the alarm is not this machine's disk's: whose it is."""
+    store = status["store"]
+    if store is None or not store["is_low"]:
+        return {}
+    reason = f"{store['used_bytes']} of the {store['quota_bytes']} bytes of {store['name']}'s quota are used"
+    return {"disk_free_alarm_reason": reason}
 
 
 def _described_other(call: Call, other: OtherNode) -> dict[str, Any]:

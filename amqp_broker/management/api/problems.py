@@ -105,12 +105,17 @@ def _held_for_long(channel: str, oldest: Unacknowledged, age_ms: int, timeout_ms
     }
 
 
+def _alarm(call: Call, resource: str) -> Problem:
+    """What is running out; with whose space it is, where that is not this machine's."""
+    store = call.management.server.store_status() if resource == "disk" else None
+    whose = {"store": store["name"]} if store is not None and store["is_low"] else {}
+    return {"kind": f"{resource}_alarm", "severity": "bad", "count": 1, **whose}
+
+
 async def list_problems(call: Call) -> Answer:
     """What is wrong now; of each kind the worst are shown, and how many there are."""
     slices, by_kind = Slices(), dict[str, list[Problem]]()
-    problems: list[Problem] = [
-        {"kind": f"{resource}_alarm", "severity": "bad", "count": 1} for resource in call.broker.alarms.raised
-    ]
+    problems = [_alarm(call, resource) for resource in call.broker.alarms.raised]
     hosts = open_hosts(call)
     for name in hosts:
         host = call.broker.virtual_hosts.get(name)
