@@ -7,12 +7,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import trio
 
-from amqp_broker.cluster.members import UNKNOWN_STATUSES, Address, EtcdRefused, EtcdUnavailable, is_login_old
+from amqp_broker.cluster.members import (
+    LOGIN_LOOK_SHARE,
+    UNKNOWN_STATUSES,
+    Address,
+    EtcdRefused,
+    EtcdUnavailable,
+    LoginPatience,
+    is_login_old,
+)
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.calls import OK, Answer, Calls, ConnectionFailed, Ended
 from amqp_broker.explanations import system_reason
@@ -229,7 +237,7 @@ class EtcdClient:
             if self._connection is None:
                 patience.deadline = trio.current_time() + self._timeout_s
                 try:
-                    self._connection = await self._connect(self.present)
+                    self._connection = await self._connect(self.present, patience)
                 except EtcdRefused:
                     raise
                 except BaseException as error:  # for want of time too: those who wait for it are not to turn as well
@@ -238,20 +246,37 @@ class EtcdClient:
                     raise
             return self._connection
 
-    async def _connect(self, address: Address) -> _Connection:
+    async def _connect(self, address: Address, patience: trio.CancelScope) -> _Connection:
         token = ""
         if address.user:
-            login = _Connection(await self._open(address), Calls(str(address), is_tls=address.tls is not None))
-            self._nursery.start_soon(login.run)
-            request = messages.authenticate_request(address.user, address.password)
-            try:
-                token = messages.token_in(await self._answer_of(login.begin(messages.AUTHENTICATE, request)))
-            finally:
-                login.fail()
+            token = await self._log_in(address, patience)
+            patience.deadline = trio.current_time() + self._timeout_s
         stream = await self._open(address)
         connection = _Connection(stream, Calls(str(address), token=token, is_tls=address.tls is not None))
         self._nursery.start_soon(connection.run)
         return connection
+
+    async def _log_in(self, address: Address, patience: trio.CancelScope) -> str:
+        """Log in, over a connection that is for this alone; returns the token."""
+        login = _Connection(await self._open(address), Calls(str(address), is_tls=address.tls is not None))
+        self._nursery.start_soon(login.run)
+        self._nursery.start_soon(self._stay_patient, login, patience)
+        request = messages.authenticate_request(address.user, address.password)
+        try:
+            return messages.token_in(await self._answer_of(login.begin(messages.AUTHENTICATE, request)))
+        finally:
+            login.fail()
+
+    async def _stay_patient(self, login: _Connection, patience: trio.CancelScope) -> None:
+        """Have a login waited for as long as that is worth it (``LoginPatience``)."""
+        worth = LoginPatience(trio.current_time())
+        with suppress(EtcdUnavailable, EtcdRefused):
+            while True:
+                await trio.sleep(self._timeout_s * LOGIN_LOOK_SHARE)
+                status = await self._answer_of(login.begin(messages.STATUS, b""))
+                if not worth.is_worth_it(status, trio.current_time()):
+                    return
+                patience.deadline = trio.current_time() + self._timeout_s
 
     @staticmethod
     async def _open(address: Address) -> trio.abc.Stream:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +18,8 @@ from amqp_broker.etcd.calls import OK, Answer, Calls, ConnectionFailed
 from amqp_broker.explanations import system_reason
 
 CALL_TIMEOUT_S: Final = 1.0  # then the next member is asked; an election of etcd takes about as long
+LOGIN_TIMEOUT_S: Final = 5.0  # at a member that answers meanwhile: it compares passwords slowly, on purpose
+LOGIN_LOOK_SHARE: Final = 0.25  # of a call's time, until a member that is logged in to is asked whether it answers
 RECEIVE_BYTES: Final = 262_144
 RESOURCE_EXHAUSTED: Final = 8
 UNAUTHENTICATED: Final = 16
@@ -45,6 +47,31 @@ class EtcdRefused(Exception):
     def is_out_of_space(self) -> bool:
         """Whether etcd's quota is used up: it takes no more puts until somebody has made space."""
         return self.status == RESOURCE_EXHAUSTED and "space exceeded" in str(self)
+
+
+class LoginPatience:
+    """Decides how long a login is waited for: longer than another call, where its member answers all others in time.
+
+    One that has lost its leader is left as if it were silent: what it was asked before is lost perhaps.
+
+    Args:
+        began_s: when the login did.
+    """
+
+    def __init__(self, began_s: float) -> None:
+        self._give_up_s = began_s + LOGIN_TIMEOUT_S
+        self._leader = 0
+
+    def is_worth_it(self, status: bytes, now_s: float) -> bool:
+        """Whether to wait for as long again as for a call.
+
+        Args:
+            status: what the member has answered to ``STATUS`` meanwhile.
+            now_s: the time, on the clock of ``began_s``.
+        """
+        leader = messages.StatusAnswer.read(status).leader
+        before, self._leader = self._leader or leader, leader
+        return leader != 0 and leader == before and now_s < self._give_up_s
 
 
 class Address:
@@ -111,15 +138,26 @@ class Member:
         Returns:
             For each its answer, etcd's refusal, or None where nothing is known.
         """
+        return self._call_all(path, requests, self._timeout_s, lambda: False)
+
+    def _call_all(
+        self, path: str, requests: Sequence[bytes], patience_s: float, is_worth_it: Callable[[], bool]
+    ) -> list[bytes | EtcdRefused | None]:
+        """The same; who has waited for so long waits as long again while that is worth it."""
         outcomes: list[bytes | EtcdRefused | None] = [None] * len(requests)
-        deadline_s = time.monotonic() + self._timeout_s
         try:
             calls, connection = self._connected()
             connection.settimeout(self._timeout_s)
+            deadline_s = time.monotonic() + patience_s
             numbers = {calls.begin(path, request): place for place, request in enumerate(requests)}
             connection.sendall(calls.take_output())
             while numbers:
-                self._await(calls, connection, deadline_s, numbers, outcomes)
+                try:
+                    self._await(calls, connection, deadline_s, numbers, outcomes)
+                except TimeoutError:
+                    if not is_worth_it():
+                        raise
+                    deadline_s = time.monotonic() + patience_s
         except EtcdRefused as refused:  # the login
             return [refused for _ in requests]
         except (OSError, ConnectionFailed) as error:
@@ -136,7 +174,9 @@ class Member:
             EtcdUnavailable: there was no answer.
             EtcdRefused: etcd will not.
         """
-        outcome = self.call_all(path, [request])[0]
+        return self._answer(self.call_all(path, [request])[0])
+
+    def _answer(self, outcome: bytes | EtcdRefused | None) -> bytes:
         if outcome is None:
             raise EtcdUnavailable(f"{self}: {self._failure}")
         if isinstance(outcome, EtcdRefused):
@@ -159,26 +199,36 @@ class Member:
                 if credentials.tls is not None:
                     connection = credentials.tls.wrap_socket(connection, server_hostname=self._host)
                 self._socket = connection
-                self._calls = Calls(str(self), token=self._token(connection), is_tls=credentials.tls is not None)
+                self._calls = Calls(str(self), token=self._token(), is_tls=credentials.tls is not None)
             except BaseException:
                 connection.close()
                 self._socket = None
                 raise
         return self._calls, self._socket
 
-    def _token(self, connection: socket.socket) -> str:
-        """Log in, on the connection that the calls will be made on."""
+    def _token(self) -> str:
+        """Log in, over a connection that is for this alone."""
         credentials = self._credentials
         if not credentials.user:
             return ""
+        look_s = self._timeout_s * LOGIN_LOOK_SHARE
         login = Member(self._host, self._port, Credentials(tls=credentials.tls), self._timeout_s)
+        looked_at = Member(self._host, self._port, Credentials(tls=credentials.tls), self._timeout_s - look_s)
+        patience = LoginPatience(time.monotonic())
+
+        def is_worth_it() -> bool:
+            status = looked_at.call_all(messages.STATUS, [b""])[0]
+            return isinstance(status, bytes) and patience.is_worth_it(status, time.monotonic())
+
         try:
             request = messages.authenticate_request(credentials.user, credentials.password)
-            return messages.token_in(login.call(messages.AUTHENTICATE, request))
+            outcomes = login._call_all(messages.AUTHENTICATE, [request], look_s, is_worth_it)
+            return messages.token_in(login._answer(outcomes[0]))
         except EtcdUnavailable as error:
             raise ConnectionFailed(str(error)) from error
         finally:
             login.close()
+            looked_at.close()
 
     def _await(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from random import Random
 from typing import Self
@@ -63,6 +63,12 @@ class Server:
             self._send_what_fits(stream)
         return self._connection.data_to_send() or b""
 
+    def answer_late(self, stream: int) -> bytes:
+        """A call that ``_finish`` has left alone."""
+        Server._finish(self, stream)
+        self._send_what_fits(stream)
+        return self._connection.data_to_send() or b""
+
     def _finish(self, stream: int) -> None:
         answers, status, text = self._respond(self._paths[stream], bytes(self._bodies[stream][5:]))
         self._connection.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
@@ -81,6 +87,36 @@ class Server:
             self._connection.send_data(stream, data[:window_bytes], pad_length=padding_bytes)
         del self._unsent[stream]
         self._connection.send_headers(stream, self._ends.pop(stream), end_stream=True)
+
+
+class SlowLogins(Server):
+    """Another side that answers all but logins at once.
+
+    Args:
+        name: what it answers to all other calls.
+        leaders: which member leads, each time it is asked; the last one from then on.
+    """
+
+    def __init__(self, name: bytes, leaders: Sequence[int]) -> None:
+        self._name = name
+        self._leaders = list(leaders)
+        self._asked = 0  # how often who leads
+        self.logins: list[int] = []  # calls that wait for an answer
+        super().__init__(self._answer_of)
+
+    def _answer_of(self, path: str, body: bytes) -> tuple[list[bytes], int, str]:
+        if path == messages.AUTHENTICATE:
+            return [message(2, b"token")], OK, ""
+        if path == messages.STATUS:
+            self._asked += 1
+            return [integer(4, self._leaders[min(self._asked, len(self._leaders)) - 1])], OK, ""
+        return [self._name], OK, ""
+
+    def _finish(self, stream: int) -> None:
+        if self._paths[stream] == messages.AUTHENTICATE:
+            self.logins.append(stream)
+        else:
+            super()._finish(stream)
 
 
 def converse(calls: Calls, server: Server, chunk_bytes: int = 65_536) -> list[Answer | Ended]:

@@ -1,4 +1,4 @@
-"""Calls to etcd from the event loop: what becomes of a connection when one of its callers gives up."""
+"""Calls to etcd from the event loop: when a member is left for the next one, and what becomes of a connection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import trio.testing
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.members import Address, EtcdUnavailable
 from amqp_broker.etcd.calls import OK
-from tests.cluster.test_etcd_calls import Server
+from tests.cluster.test_etcd_calls import Server, SlowLogins
 from tests.support.served import on_a_jumping_clock
 
 
@@ -126,3 +126,45 @@ async def test_a_member_that_is_gone_is_left_once_however_many_calls_wait_for_it
                 calls.start_soon(call, number * apart_s)
         nursery.cancel_scope.cancel()
     assert answers == [b"asked"] * 3
+
+
+@pytest.mark.parametrize(
+    ("leaders", "login_s", "name", "answered_s"),
+    [
+        pytest.param([7], 3.1, b"slow", 3.1, id="it answers other calls"),
+        pytest.param([], inf, b"other", 1.0, id="it is silent"),
+        pytest.param([0], inf, b"other", 1.0, id="it has no leader"),
+        pytest.param([7, 0], inf, b"other", 1.25, id="it has lost its leader"),
+        pytest.param([7, 8], inf, b"other", 1.25, id="it has another leader, which knows nothing of the login"),
+        pytest.param([7], inf, b"other", 5.75, id="it never ends"),
+    ],
+)
+@on_a_jumping_clock
+async def test_a_login_is_waited_for_as_long_as_its_member_answers_other_calls(
+    leaders: list[int], login_s: float, name: bytes, answered_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def connect(address: Address) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        ours, theirs = trio.testing.memory_stream_pair()
+        server = SlowLogins(b"slow", leaders) if address.port == 1 else SlowLogins(b"other", [7])
+        if address.port != 1 or leaders:
+            nursery.start_soon(answer, server, theirs, login_s if address.port == 1 else 0.01)
+        return ours
+
+    async def answer(server: SlowLogins, member: trio.abc.Stream, login_s: float) -> None:
+        with suppress(trio.BrokenResourceError):
+            while data := await member.receive_some():
+                await member.send_all(server.answer(bytes(data)))
+                while server.logins:
+                    nursery.start_soon(log_in, server, member, server.logins.pop(), login_s)
+
+    async def log_in(server: SlowLogins, member: trio.abc.Stream, login: int, login_s: float) -> None:
+        await trio.sleep(login_s)
+        await member.send_all(server.answer_late(login))
+
+    monkeypatch.setattr(EtcdClient, "_open", staticmethod(connect))
+    async with trio.open_nursery() as nursery:
+        client = EtcdClient([Address("localhost", port, "ada", "secret") for port in (1, 2)], 1.0, nursery)
+        assert await client.call("/a/B", b"asked") == name
+        assert trio.current_time() == pytest.approx(answered_s, abs=0.1)
+        nursery.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""Calls to etcd from a thread: what becomes of a login that etcd refuses, or takes no more."""
+"""Calls to etcd from a thread: what becomes of a login that etcd refuses, takes no more, or takes long for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from amqp_broker.cluster import members
 from amqp_broker.cluster.members import Credentials, EtcdRefused, EtcdUnavailable, Member
 from amqp_broker.etcd import messages, protobuf
 from amqp_broker.etcd.calls import OK
@@ -68,3 +69,32 @@ def test_who_logged_in_too_long_ago_logs_in_again(status: int, text: str) -> Non
             member.call(messages.RANGE, b"asked")
         assert member.call(messages.RANGE, b"asked") == b"asked"
     assert len(logins) == 2
+
+
+@pytest.mark.parametrize("leader", [7, 0])
+def test_a_login_is_waited_for_as_long_as_its_member_answers_other_calls_and_has_a_leader(
+    leader: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "LOGIN_LOOK_SHARE", 0.001)
+    asked: list[bytes] = []
+    is_over = threading.Event()
+
+    def respond(path: str, body: bytes) -> tuple[list[bytes], int, str]:
+        if path == messages.AUTHENTICATE:
+            is_over.wait(60)
+            return [protobuf.data(2, b"token")], OK, ""
+        if path == messages.STATUS:
+            asked.append(body)
+            if len(asked) == 3:
+                is_over.set()
+            return [protobuf.integer(4, leader)], OK, ""
+        return [body], OK, ""
+
+    with member_that(respond) as member:
+        if leader:
+            assert member.call(messages.RANGE, b"asked") == b"asked"
+        else:
+            with pytest.raises(EtcdUnavailable):
+                member.call(messages.RANGE, b"asked")
+            assert len(asked) == 1
+        is_over.set()
