@@ -52,7 +52,7 @@ help:
 	@echo 'make codecs    MQTT and STOMP against npm'"'"'s codecs, by random packets and frames (needs node 20 and npm)'
 	@echo 'make pictures  pictures of the page, in docs/pictures/'
 	@echo 'make wheel-compiled   the wheel with compiled layers, in dist/ (needs a C compiler)'
-	@echo 'COMPILED=1     with serve, test, interop, suites, fuzz, bench-compare: on that build; with bench: that as well'
+	@echo 'COMPILED=1     with serve, test, interop, suites, fuzz, bench-compare, cluster-torture: on that build; with bench: that as well'
 	@echo 'make cluster-torture   three nodes and three members of etcd, killed, paused and cut off; 90 s a round: ROUNDS=10'
 	@echo 'make clean     remove all that was built'
 
@@ -183,8 +183,8 @@ bench-compare: $(VENV)/.develop-stamp $(BUILT)
 	@$(if $(BUILT),$(MAKE) -C $(BEFORE_TREE) VENV=$(abspath $(VENV)) $(BUILT))
 	@$(RUN) -m benchmarks.before_after $(BEFORE_TREE)$(if $(BUILT),/$(COMPILED_BUILD)) $(if $(BUILT),$(COMPILED_BUILD),.) $(ARGS)
 
-cluster-torture: $(VENV)/.develop-stamp
-	@CLUSTER_ROUNDS=$(or $(ROUNDS),10) $(RUN) -m pytest -s --log-level=CRITICAL tests/cluster/test_etcd_member.py tests/cluster/test_torture.py $(ARGS)
+cluster-torture: $(VENV)/.develop-stamp $(BUILT)
+	@$(ENVIRONMENT) CLUSTER_ROUNDS=$(or $(ROUNDS),10) $(RUN) -m $(PYTEST) -s --log-level=CRITICAL tests/cluster/test_etcd_member.py tests/cluster/test_torture.py $(ARGS)
 
 clean:
 	@rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info

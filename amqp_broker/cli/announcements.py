@@ -135,7 +135,7 @@ def ready(
     free_bytes = shutil.disk_usage(settings.data_dir).free
     print(f"disk {size_text(free_bytes)} free: publishers wait below {size_text(settings.disk_free_limit_bytes)}")
     print(f"descriptors: {descriptors_limit() or 'any number'}")
-    print(f"amqp-broker {__version__}{' (compiled)' if _is_compiled() else ''}, {_python()}, process {os.getpid()}")
+    print(_build())
     print(f"ready after {_running_s():.2f} s", flush=True)
 
 
@@ -144,11 +144,24 @@ def node_ready(endpoints: Sequence[Endpoint], cluster: str, log_format: str) -> 
     if log_format == "json":
         for endpoint in endpoints:
             log_event(logging.INFO, "listening", url=endpoint.url, address=str(endpoint), tls=endpoint.is_tls)
-        log_event(logging.INFO, "node ready", cluster=cluster, seconds=round(_running_s(), 2))
+        log_event(
+            logging.INFO,
+            "node ready",
+            cluster=cluster,
+            version=__version__,
+            compiled=_is_compiled(),
+            seconds=round(_running_s(), 2),
+        )
         return
     for url in dict.fromkeys(endpoint.url for endpoint in endpoints):
         print(f"listening on {url}")
+    print(_build())
     print(f"node of the cluster {cluster}", flush=True)
+
+
+def _build() -> str:
+    """What runs, in a line."""
+    return f"amqp-broker {__version__}{' (compiled)' if _is_compiled() else ''}, {_python()}, process {os.getpid()}"
 
 
 def _is_compiled() -> bool:

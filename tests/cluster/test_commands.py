@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from tests.support.command_line import OurBroker
 from tests.support.command_line import run as command
 from tests.support.etcd_process import ETCD, one_member
 
+IS_COMPILED = os.environ.get("AMQP_BROKER_UNDER_TEST") == "compiled"
 GUEST = "Basic Z3Vlc3Q6Z3Vlc3Q="
 
 
@@ -110,6 +112,7 @@ def test_a_cluster_is_looked_at_handed_over_and_moved_out(cluster: ClusterOfThre
     # by etcd a little later than this test, which has asked etcd.
     until(lambda: ask(owner, "/owner")[0] == 200)
     until(lambda: {ask(node, "/ready")[0] for node in cluster.nodes} == {200})
+    until(lambda: [node.builds for node in cluster.nodes] == [{IS_COMPILED}] * 3)
     assert {ask(node, "/owner")[0] for node in doors} == {503}
     publish(doors[0].port, [b"1", b"2"])
     assert {json.loads(ask(node, "/api/queues/%2F/kept")[1])["name"] for node in cluster.nodes} == {"kept"}

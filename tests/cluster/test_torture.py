@@ -1,10 +1,11 @@
 """Three nodes and three members of etcd, as processes, under load: what is confirmed survives whatever is done to them.
 
-``make cluster-torture ROUNDS=10`` does everything that often; without CLUSTER_ROUNDS in the environment this is left
-out. Partitions need the rights of root. In the environment, CLUSTER_ONLY names what is done instead of everything
-(``kill_owner,stop_owner``), CLUSTER_BACKLOG_MB how much waits in a queue that nobody consumes from, CLUSTER_SEED what
-chance begins with. CLUSTER_SHARDS says into how many shards the cluster is divided; then there are two virtual hosts in
-shards of their own, and the owner of one of them is what things are done to.
+``make cluster-torture ROUNDS=10`` does everything that often, with COMPILED=1 to the build whose layers are compiled;
+without CLUSTER_ROUNDS in the environment this is left out. Partitions need the rights of root. In the environment,
+CLUSTER_ONLY names what is done instead of everything (``kill_owner,stop_owner``), CLUSTER_BACKLOG_MB how much waits in
+a queue that nobody consumes from, CLUSTER_SEED what chance begins with. CLUSTER_SHARDS says into how many shards the
+cluster is divided; then there are two virtual hosts in shards of their own, and the owner of one of them is what things
+are done to.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tests.support.etcd_process import ETCD
 from tests.support.loop_volume import LoopVolume
 from tests.support.namespaces import Network
 
+IS_COMPILED = os.environ.get("AMQP_BROKER_UNDER_TEST") == "compiled"
 ROUNDS = int(os.environ.get("CLUSTER_ROUNDS", "0"))
 SEED = int(os.environ.get("CLUSTER_SEED", "0")) or random.randrange(1, 1_000_000)
 ONLY = [name for name in os.environ.get("CLUSTER_ONLY", "").split(",") if name]
@@ -97,6 +99,7 @@ def test_nothing_confirmed_is_lost(tmp_path: Path, disks: dict[str, LoopVolume],
                 report(f"{number + 1}: {gaps[host]:5.2f} s without a confirm{others}: {disturb.__name__}")
         for traffic in traffics:
             traffic.end(60)
+        assert [node.builds for node in cluster.nodes] == [{IS_COMPILED}] * len(cluster.nodes)
         for name, found in sorted(gaps_s.items()):
             report(f"p50 {median(found):5.2f} s, worst {max(found):5.2f} s of {len(found)}: {name}")
         report(f"{sum(len(history.confirmed) for history in histories.values())} confirmed, seed {SEED}")

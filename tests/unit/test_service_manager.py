@@ -15,6 +15,7 @@ import pytest
 import trio
 import trio.testing
 
+from amqp_broker import __version__
 from amqp_broker.cli.announcements import node_ready
 from amqp_broker.cli.serve_cluster import _serve
 from amqp_broker.network.listeners import Endpoint
@@ -110,7 +111,9 @@ def test_a_node_of_a_cluster_says_that_it_is_ready_alive_and_stopping(
     node: Any = Node()
     trio.run(_serve, node, None, ServiceManager(environment), READY)
     assert told(notified) == ["READY=1", "WATCHDOG=1", "STOPPING=1"]
-    assert capsys.readouterr().out == "node of the cluster shop\n"
+    build, last = capsys.readouterr().out.splitlines()
+    assert build.startswith(f"amqp-broker {__version__}")
+    assert last == "node of the cluster shop"
 
 
 def test_a_signal_ends_a_node_that_waits_for_etcd(capsys: pytest.CaptureFixture[str]) -> None:
