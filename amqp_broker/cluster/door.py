@@ -114,23 +114,22 @@ def _says_that_nobody_listens(error: BaseException | None) -> bool:
 
 
 async def _introduce(caller: Caller, stream: trio.SocketStream, hello: Hello) -> trio.abc.Stream:
-    reader = FrameReader()
+    reader, said = FrameReader(), link.said_in(hello)
     try:
         await stream.send_all(link.encode_hello(hello))
         challenge = await _read_frame(stream, reader)
         nonce = challenge.get("nonce")
         if not isinstance(nonce, str):
-            raise LinkError("the node that was called does not ask for a proof")
-        await stream.send_all(link.encode("proof", proof=link.door_proof(caller.secret, hello, nonce)))
+            raise _refused(challenge) or LinkError("the node that was called does not ask for a proof")
+        await stream.send_all(link.encode("proof", proof=link.door_proof(caller.secret, said, nonce)))
         answer = await _read_frame(stream, reader)
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
         raise LinkUnreachable(f"the link has ended: {error}", is_refused=False) from error
     if answer["kind"] == "not-owner":
         raise NotTheOwner("the node that was called does not own the broker")
     if answer["kind"] != "accept":
-        text = answer.get("text")
-        raise LinkError(f"the owner refused the link: {text if isinstance(text, str) else 'it does not say why'}")
-    if not link.is_same(answer.get("proof"), link.owner_proof(caller.secret, hello, nonce)):
+        raise _refused(answer) or LinkError("the owner refused the link: it does not say why")
+    if not link.is_same(answer.get("proof"), link.owner_proof(caller.secret, said, nonce)):
         raise LinkError("the node that was called does not know the cluster's secret")
     rest = reader.rest()
     return Prefixed(stream, rest) if rest else stream
@@ -153,12 +152,13 @@ async def answer(
     reader = FrameReader()
     try:
         with trio.fail_after(LINK_TIMEOUT_S):
-            hello = link.read_hello(await _read_frame(stream, reader))
+            frame = await _read_frame(stream, reader)
+            hello, said = await _read_hello(stream, frame), link.said_in(frame)
             nonce = link.new_nonce()
             await stream.send_all(link.encode("challenge", nonce=nonce))
             proof = await _read_frame(stream, reader)
             refused = ""
-            if not link.is_same(proof.get("proof"), link.door_proof(caller.secret, hello, nonce)):
+            if not link.is_same(proof.get("proof"), link.door_proof(caller.secret, said, nonce)):
                 refused = "it does not know the cluster's secret"
             elif hello.cluster != caller.cluster:
                 refused = f"it is of the cluster '{hello.cluster}', this one is '{caller.cluster}'"
@@ -170,13 +170,29 @@ async def answer(
             if not is_right:
                 await stream.send_all(link.encode("not-owner"))
                 raise NotTheOwner("a door has called, and this node is not the owner")
-            await stream.send_all(link.encode("accept", proof=link.owner_proof(caller.secret, hello, nonce)))
+            await stream.send_all(link.encode("accept", proof=link.owner_proof(caller.secret, said, nonce)))
     except trio.TooSlowError as error:
         raise LinkError("a caller was silent") from error
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
         raise LinkError(f"a caller has gone: {error}") from error
     rest = reader.rest()
     return (Prefixed(stream, rest) if rest else stream), hello
+
+
+def _refused(frame: dict[str, object]) -> LinkError | None:
+    """Why the owner has refused, where it says so."""
+    text = frame.get("text")
+    is_said = frame["kind"] == "refused" and isinstance(text, str)
+    return LinkError(f"the owner refused the link: {text}") if is_said else None
+
+
+async def _read_hello(stream: trio.SocketStream, frame: dict[str, object]) -> Hello:
+    """The hello in a frame; who says none that can be read, of another release perhaps, is told."""
+    try:
+        return link.read_hello(frame)
+    except LinkError as error:
+        await stream.send_all(link.encode("refused", text=str(error)))
+        raise
 
 
 async def _read_frame(stream: trio.SocketStream, reader: FrameReader) -> dict[str, object]:

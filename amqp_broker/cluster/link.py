@@ -9,7 +9,7 @@
 
 Both prove that they know the cluster's secret, by an HMAC over what the two of them have said; so nobody who reaches
 the port can speak as a client, and nobody who poses as the owner is handed a password. Frames are a length in four
-bytes and JSON.
+bytes and JSON. A door of a later release may say more, which is passed over, and proved with the rest.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ FRAME_BYTES_MAX: Final = 65_536
 NO_CLIENT: Final = (
     ""  # in place of a protocol: the caller only wants to know whether it has called the owner, and until when
 )
+HELLO: Final = "hello"
 _LENGTH: Final = struct.Struct(">I")
 
 
@@ -76,7 +77,13 @@ def encode(kind: str, **fields: Any) -> bytes:
 
 def encode_hello(hello: Hello) -> bytes:
     """The frame that a door begins with."""
-    return encode("hello", **asdict(hello))
+    return encode(HELLO, **said_in(hello))
+
+
+def said_in(hello: Hello | dict[str, Any]) -> dict[str, Any]:
+    """All that a door has said: in a hello that it sends, or in a frame that came."""
+    fields = asdict(hello) if isinstance(hello, Hello) else hello
+    return {name: value for name, value in fields.items() if name != "kind"}
 
 
 class FrameReader:
@@ -125,7 +132,7 @@ def read_hello(frame: dict[str, Any]) -> Hello:
     Raises:
         LinkError: it is none, or of a version that is not spoken here.
     """
-    if frame.get("kind") != "hello":
+    if frame.get("kind") != HELLO:
         raise LinkError("the caller does not say who it is")
     version = frame.get("version")
     if version != VERSION:
@@ -170,19 +177,22 @@ def _number(value: Any) -> int:
     return value
 
 
-def door_proof(secret: str, hello: Hello, nonce: str) -> str:
-    """What shows the owner that the door knows the secret."""
-    return _proof(secret, "door", hello, nonce)
+def door_proof(secret: str, said: dict[str, Any], nonce: str) -> str:
+    """What shows the owner that the door, which has said that, knows the secret."""
+    return _proof(secret, "door", said, nonce)
 
 
-def owner_proof(secret: str, hello: Hello, nonce: str) -> str:
-    """What shows the door that the owner knows the secret."""
-    return _proof(secret, "owner", hello, nonce)
+def owner_proof(secret: str, said: dict[str, Any], nonce: str) -> str:
+    """What shows the door, which has said that, that the owner knows the secret."""
+    return _proof(secret, "owner", said, nonce)
 
 
-def _proof(secret: str, side: str, hello: Hello, nonce: str) -> str:
-    said = json.dumps([side, nonce, asdict(hello)], sort_keys=True).encode()
-    return hmac.new(secret.encode(), said, hashlib.sha256).hexdigest()
+def _proof(secret: str, side: str, said: dict[str, Any], nonce: str) -> str:
+    try:
+        proved = json.dumps([side, nonce, said], sort_keys=True).encode()
+    except RecursionError as error:
+        raise LinkError("what came is no frame of a link") from error
+    return hmac.new(secret.encode(), proved, hashlib.sha256).hexdigest()
 
 
 def is_same(proof: object, expected: str) -> bool:

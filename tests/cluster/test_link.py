@@ -164,13 +164,15 @@ def test_a_hello_that_cannot_be_read_is_refused(change: dict[str, object]) -> No
 
 
 def test_both_proofs_depend_on_all_that_was_said() -> None:
-    proof = link.door_proof("secret", HELLO, "n")
+    said, of_another = link.said_in(HELLO), link.said_in(replace(HELLO, peer=PEER))
+    proof = link.door_proof("secret", said, "n")
     assert link.is_same(proof, proof)
     others = [
-        link.door_proof("secret", HELLO, "m"),
-        link.door_proof("other", HELLO, "n"),
-        link.door_proof("secret", replace(HELLO, peer=PEER), "n"),
-        link.owner_proof("secret", HELLO, "n"),
+        link.door_proof("secret", said, "m"),
+        link.door_proof("other", said, "n"),
+        link.door_proof("secret", of_another, "n"),
+        link.door_proof("secret", {**said, "more": 1}, "n"),
+        link.owner_proof("secret", said, "n"),
     ]
     assert not any(link.is_same(other, proof) for other in [*others, None, 7, "", "\ud800", "é"])
 
