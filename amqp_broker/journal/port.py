@@ -169,7 +169,9 @@ class Journal(Protocol):
         """
 
     def view_now(self, references: Sequence[int], unchecked_bytes_min: int) -> list[Part]:
-        """`view_many` for the owner's thread, which waits for no disk: the first ones, as far as they are at hand."""
+        """`view_many` for the owner's thread, which waits for no disk: the first ones, as far as they are at hand, and
+        not much further apart than what is read in one go.
+        """
 
     def lying_now(self, references: Sequence[int], head_bytes: int, rest_bytes_min: int) -> list[LyingRecord]:
         """The same for records that are sent from where they lie, with a checksum of their own, for none is compared.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, product
@@ -282,6 +283,25 @@ def test_what_grew_old_while_the_broker_was_away() -> None:
     assert read(broker) == numbered([4])
 
 
+def test_entries_that_came_far_apart_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_log, "CHUNK_ENTRIES_MAX", 1024)
+    broker = DiskBroker()
+    channel = filled(broker, 0, max_age="1m")
+    before = broker.live_records()
+    for number in range(5):
+        publish(channel, [number])
+        broker.advance(1_000)
+    broker.advance(56_500)
+    assert read(broker) == numbered([2, 3, 4])
+    assert broker.live_records() == before + 3 + 1, "and where the rest begins"
+    broker = broker.restarted()
+    assert read(broker) == numbered([2, 3, 4])
+    broker.advance(1_000)
+    assert read(broker) == numbered([3, 4])
+    broker.advance(60_000)
+    assert read(broker) == numbered([4])
+
+
 def test_a_policy_limits_it_and_a_reader_goes_on_with_what_is_left() -> None:
     broker = DiskBroker()
     filled(broker, 9)
@@ -308,7 +328,7 @@ def test_very_much_that_goes_is_forgotten_in_turns_wherever_the_broker_is_killed
         assert broker.is_unfinished
         assert read(broker) == numbered(range(40, 44))
         killed = broker.killed()
-        assert read(killed) == numbered(range(16, 44)), "four chunks were forgotten"
+        assert read(killed) == numbered(range(4, 44)), "one chunk was forgotten"
     assert broker.live_records() == before - 40 + 1, "all of them, and where the rest begins is kept"
 
 
@@ -352,11 +372,31 @@ def test_times() -> None:
     assert [log.offset_at(wall_ms) for wall_ms in (0, 501, 2_000, 2_001, 5_000, 5_001)] == [0, 2, 2, 4, 4, 5]
 
 
-def test_who_begins_at_a_time_gets_what_came_behind_a_pause() -> None:
+def test_who_begins_at_a_time_gets_what_came_behind_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_log, "CHUNK_ENTRIES_MAX", 8)
     log = StreamLog(has_journal=True)
     for reference, (records, wall_ms) in enumerate([(63, 0), (1, 100), (63, 199), (1, 299), (1, 400)], 1):
-        log.append_stored_block(reference, 1, (1, records), wall_ms)  # fewer than 64 are not worth a chunk
+        log.append_stored_block(reference, 1, (1, records), wall_ms)  # fewer than 64 are not worth a part
     assert [log.offset_at(wall_ms) for wall_ms in (1, 199, 200, 299, 400, 401)] == [0, 0, 127, 127, 127, 129]
+
+
+def test_an_entry_a_second_costs_few_bytes_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_log, "CHUNK_ENTRIES_MAX", 1024)
+    count = 8 * 1024
+    for counts in (None, (1, 100)):
+        tracemalloc.start()
+        log = StreamLog(has_journal=True)
+        for number in range(count):
+            wall_ms, reference = 1_800_000_000_000 + 1000 * number, 2 * number + 1
+            if counts is None:
+                log.append_stored(reference, 12, wall_ms)
+            else:
+                log.append_stored_block(reference, 12, counts, wall_ms)
+        used_bytes, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert used_bytes < 24 * count
+        assert log.wall_ms_of(log.end_offset - 1) == wall_ms
+        assert log.offset_at(wall_ms - 999) == log.end_offset - (counts or (1, 1))[1]
 
 
 def test_references_take_as_little_memory_as_they_can() -> None:

@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 
+from amqp_broker.journal.cold_reads import VIEWED_BYTES
 from amqp_broker.journal.failures import JournalDamaged, JournalFailed, JournalFull, RecordGone
 from amqp_broker.journal.files import File, FileSystem
 from amqp_broker.journal.journal import SegmentJournal
@@ -410,6 +411,20 @@ def test_views_hold_what_reading_gives() -> None:
     files.are_at_hand = True
     assert journal.view_now(references, 0) == journal.read_many(references[:3]), "the next one is cut by the journal"
     assert journal.view_now(references[4:], 0) == journal.read_many(references[4:])
+
+
+def test_records_that_lie_far_apart_are_not_all_read_in_one_go() -> None:
+    files = MemoryFiles()
+    files.are_at_hand = True
+    journal, _ = opened(files, 10_000_000)
+    references = []
+    for number in range(30):
+        references.append(journal.put(1, bytes((number,))))
+        journal.put(2, bytes(200_000))
+    commit(journal)
+    found = journal.view_now(references, 0)
+    assert 0 < len(found) < 2 * VIEWED_BYTES // 200_000 + 4
+    assert found == journal.read_many(references[: len(found)])
 
 
 class Lacking:

@@ -23,7 +23,7 @@ from amqp_broker.broker.queues.stream_block import (
     StreamBlock,
     block_address,
 )
-from amqp_broker.broker.queues.stream_log import CHUNK_ENTRIES_MAX as READ_ENTRIES_MAX
+from amqp_broker.broker.queues.stream_log import PART_ENTRIES_MAX as READ_ENTRIES_MAX
 from amqp_broker.broker.queues.stream_log import Extent, StreamLog
 from amqp_broker.broker.queues.stream_reader import ENTRIES_LIKE_A_DELIVERY, EntriesRead, EntryReader
 from amqp_broker.broker.queues.stream_start import StreamFilter
@@ -176,6 +176,7 @@ class ChunkReader(EntryReader):
         start = ONE_QUEUE_AND_TIMES_BYTES + len(before)
         data: list[Sendable] = []
         entries = records = checksum = data_bytes = 0
+        wall_ms = self._log.wall_ms_of(extent.first_offset_of(0))
         for place, (head, rest) in enumerate(
             self._paging.lying_now(extent.references, start + FIELDS_BYTES, LYING_BYTES_MIN)
         ):
@@ -186,6 +187,8 @@ class ChunkReader(EntryReader):
             if entries + of_block > CHUNK_ENTRIES_MAX:
                 break
             if data and (records_of_block != of_block) != (records != entries):  # some clients read no mixed chunk
+                break
+            if self._log.wall_ms_of(extent.first_offset_of(place)) != wall_ms:  # a chunk says one time
                 break
             if filter_bytes:
                 rest = rest.behind(filter_bytes)

@@ -1,8 +1,9 @@
 """The entries of a stream, by offset: where each is, when it came, and which are too old or too many to stay.
 
-An entry has one offset, or is a block of many (``stream_block.py``). Consecutive entries form a chunk. Of those that
-the journal has, a chunk knows the references only, which are a range as long as nothing else was written between them;
-without a journal it has the messages. The latest are in memory in both cases, because most who read are at the end.
+An entry has one offset, or is a block of many (``stream_block.py``). Consecutive entries form a chunk, and those that
+came close together a part of it (``stream_parts.py``): the oldest part goes first. Of what the journal has, a chunk
+knows the references only, which are a range as long as nothing else was written between them; without a journal it has
+the messages. The latest are in memory in both cases, because most who read are at the end.
 
 Offsets only grow: the first entry of a stream has 0, and what is dropped takes its offsets along. Holds no consumers,
 no journal and no clock. (RabbitMQ docs, "Streams and Super Streams", "Data Retention".)
@@ -12,20 +13,24 @@ from __future__ import annotations
 
 import sys
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain
 from typing import Final
 
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.queues.stream_block import BlockCounts, StreamBlock
+from amqp_broker.broker.queues.stream_parts import SPAN_MS_MAX, ChunkParts, ends_in_little, packed
 
-CHUNK_ENTRIES_MAX = 1024
-CHUNK_BYTES_MAX: Final = 1_048_576
-CHUNK_DURATION_MS_MAX: Final = 1000
-PAUSE_MS: Final = 100  # ends a chunk, so that who begins at a time gets what came behind a pause, and not before it
-PAUSE_OFFSETS_MIN: Final = 64  # in a chunk that a pause ends: each chunk costs memory
+CHUNK_ENTRIES_MAX = 16_384
+CHUNK_PARTS_MAX: Final = 1024
+CHUNK_BYTES_MAX: Final = 16_777_216
+PART_ENTRIES_MAX = 1024
+PART_BYTES_MAX: Final = 1_048_576  # as much is read at once, about
+PART_DURATION_MS_MAX: Final = 1000
+PAUSE_MS: Final = 100  # ends a part, so that who begins at a time gets what came behind a pause, and not before it
+PAUSE_OFFSETS_MIN: Final = 64  # in a part that a pause ends: each part costs memory
 LATEST_ENTRIES_MAX = 1024
 LATEST_BYTES_MAX: Final = 262_144
 _NO_ENTRIES: Final[array[int]] = array("I")
@@ -33,7 +38,7 @@ LATEST_BLOCK_BYTES_MAX: Final = 1_048_576  # where blocks come: a client reads 2
 
 
 class StreamChunk:
-    """Consecutive entries.
+    """Consecutive entries. Their places count from the first one that it ever had, whatever has gone since.
 
     Args:
         first_offset: the offset of the first one.
@@ -42,24 +47,41 @@ class StreamChunk:
 
     __slots__ = (
         "_before_references",
+        "_count",
         "_ends",
         "_entries",
+        "_entry_count",
+        "_messages",
+        "_origin",
+        "_part_bytes",
+        "_part_offset",
+        "_part_start",
+        "_part_wall_ms",
+        "_parts",
         "_references",
         "body_bytes",
-        "count",
         "first_offset",
         "first_wall_ms",
         "last_wall_ms",
-        "messages",
+        "parts_left",
+        "start",
     )
 
     def __init__(self, first_offset: int, wall_ms: int) -> None:
-        self.first_offset = first_offset
+        self.first_offset = self._origin = first_offset
         self.first_wall_ms = self.last_wall_ms = wall_ms
         self.body_bytes = 0
-        self.count = 0  # of offsets
-        self.messages: list[Message] = []  # where there is no journal
-        self._ends: Sequence[int] | None = None  # behind each entry, from first_offset on; None where there is no block
+        self.start = 0  # the place of the first that is there
+        self.parts_left = 1
+        self._parts: ChunkParts | None = None  # where there is, or was, more than one
+        self._part_bytes = 0  # of the last one
+        self._part_offset = 0  # where that begins
+        self._part_start = 0  # the place of its first entry
+        self._part_wall_ms = wall_ms  # when that came
+        self._count = 0  # of offsets
+        self._entry_count = 0
+        self._messages: list[Message] = []  # where there is no journal, from start on
+        self._ends: Sequence[int] | None = None  # behind each entry, from _origin on; None where there is no block
         self._entries = _NO_ENTRIES  # in each that is a block, else 0; empty where each has as many as records
         self._before_references = 0  # what is to be added to each
         self._references: Sequence[int] = array("Q")
@@ -67,16 +89,47 @@ class StreamChunk:
     @property
     def end_offset(self) -> int:
         """The offset behind the last one."""
-        return self.first_offset + self.count
+        return self._origin + self._count
+
+    def move(self, shift: int) -> None:
+        """Give all entries other offsets."""
+        self.first_offset += shift
+        self._origin += shift
+
+    # --- in
 
     def takes(self, wall_ms: int) -> bool:
         """Whether an entry that comes at this time belongs here."""
-        entries = self.count if self._ends is None else len(self._ends)
-        if entries >= CHUNK_ENTRIES_MAX or self.body_bytes >= CHUNK_BYTES_MAX:
+        if self._entry_count >= CHUNK_ENTRIES_MAX or self.body_bytes >= CHUNK_BYTES_MAX:
             return False
-        if self.count >= PAUSE_OFFSETS_MIN and wall_ms - self.last_wall_ms >= PAUSE_MS:
+        if wall_ms - self.first_wall_ms >= SPAN_MS_MAX:
             return False
-        return wall_ms - self.first_wall_ms < CHUNK_DURATION_MS_MAX
+        return self._parts is None or len(self._parts) < CHUNK_PARTS_MAX
+
+    def let_part_begin(self, wall_ms: int) -> None:
+        """An entry comes at this time: if it does not belong to the last part, that has ended."""
+        if self._is_of_last_part(wall_ms):
+            return
+        parts = self._parts
+        if parts is None:
+            parts = self._parts = ChunkParts()
+        self._end_last_part(parts)
+        parts.begin(wall_ms - self.first_wall_ms)
+        self.parts_left += 1
+        self._part_bytes = 0
+        self._part_offset = self._count
+        self._part_start = self._entry_count
+        self._part_wall_ms = wall_ms
+
+    def _is_of_last_part(self, wall_ms: int) -> bool:
+        if self._entry_count - self._part_start >= PART_ENTRIES_MAX or self._part_bytes >= PART_BYTES_MAX:
+            return False
+        if self._count - self._part_offset >= PAUSE_OFFSETS_MIN and wall_ms - self.last_wall_ms >= PAUSE_MS:
+            return False
+        return wall_ms - self._part_wall_ms < PART_DURATION_MS_MAX
+
+    def _end_last_part(self, parts: ChunkParts) -> None:
+        parts.end_last(self._count, self._part_bytes, self.last_wall_ms - self.first_wall_ms)
 
     def append(self, reference: int, body_bytes: int, wall_ms: int) -> None:
         """One entry more."""
@@ -84,38 +137,67 @@ class StreamChunk:
         assert isinstance(references, array), "a chunk that is full gets no more"
         if reference:
             references.append(reference)
-        self.count += 1
+        self._count += 1
+        self._entry_count += 1
         ends = self._ends
         if ends is not None:
             assert isinstance(ends, array)
-            ends.append(self.count)
+            ends.append(self._count)
             self._entries.append(0)
         self.body_bytes += body_bytes
+        self._part_bytes += body_bytes
         self.last_wall_ms = max(self.last_wall_ms, wall_ms)
 
     def append_block(self, reference: int, body_bytes: int, counts: BlockCounts, wall_ms: int) -> None:
         """One entry more, which is a block."""
         ends = self._ends
         if ends is None:
-            ends = self._ends = array("Q", range(1, self.count + 1))
-            self._entries = array("I", bytes(self._entries.itemsize * self.count))
+            ends = self._ends = array("Q", range(1, self._count + 1))
+            self._entries = array("I", bytes(self._entries.itemsize * self._count))
         assert isinstance(ends, array)
         self.append(reference, body_bytes, wall_ms)
         entries, records = counts
-        self.count += records - 1
-        ends[-1] = self.count
+        self._count += records - 1
+        ends[-1] = self._count
         self._entries[-1] = entries
+
+    def append_message(self, message: Message) -> None:
+        """What was appended last, where there is no journal."""
+        self._messages.append(message)
+
+    # --- where
 
     def place_of(self, offset: int) -> int:
         """Which of its entries has this offset."""
-        place = offset - self.first_offset
+        place = offset - self._origin
         return place if self._ends is None else bisect_right(self._ends, place)
 
     def offset_of(self, place: int) -> int:
         """The first offset of an entry."""
         if self._ends is None or not place:
-            return self.first_offset + place
-        return self.first_offset + self._ends[place - 1]
+            return self._origin + place
+        return self._origin + self._ends[place - 1]
+
+    def wall_ms_of(self, offset: int) -> int:
+        """When about an entry came: the part that it is in began then."""
+        if self._parts is None:
+            return self.first_wall_ms
+        return self.first_wall_ms + self._parts.first_ms_at(offset - self._origin)
+
+    def offset_at(self, wall_ms: int) -> int:
+        """The first entry of the first part that has an entry of this time or later, if any has."""
+        parts = self._parts
+        if parts is None:
+            return self.first_offset
+        part = max(parts.at(wall_ms - self.first_wall_ms), len(parts) - self.parts_left)
+        return self._origin + (parts.end_of(part - 1) if part else 0)
+
+    def readable_from(self, offset: int) -> int:
+        """How many entries are read at once, from an offset on: some parts, until these have many bytes."""
+        parts = self._parts
+        end = None if parts is None else parts.end_of_bytes(offset - self._origin, PART_BYTES_MAX)
+        end_place = self._entry_count if end is None else self.place_of(self._origin + end)
+        return end_place - self.place_of(offset)
 
     def is_block(self, place: int) -> bool:
         """Whether an entry is a block."""
@@ -133,14 +215,21 @@ class StreamChunk:
 
     def close(self) -> None:
         """No more entries come: keep no more of their numbers than is needed."""
-        ends, references = self._ends, self._references
+        ends, references, parts = self._ends, self._references, self._parts
         if ends is not None:
-            if sum(self._entries) == self.count:  # a block has no more entries than records, another entry none
+            if sum(self._entries) == self._count:  # a block has no more entries than records, another entry none
                 self._entries = _NO_ENTRIES
-            self._ends = _compact(ends)
+            else:
+                self._entries = packed(self._entries)
+            self._ends = ends_in_little(ends)
+        if parts is not None:
+            self._end_last_part(parts)
+            parts.close(self._ends)
         if len(references):
             self._before_references = before = references[0] - 1
-            self._references = _compact([reference - before for reference in references])
+            self._references = ends_in_little([reference - before for reference in references])
+
+    # --- what there is
 
     def references(self, start: int = 0, end: int = sys.maxsize) -> array[int]:
         """Of the journal's records, one for each of some entries; none where there is no journal."""
@@ -151,6 +240,88 @@ class StreamChunk:
     def last_reference(self) -> int:
         """The last of them; 0 where there is none."""
         return self._before_references + self._references[-1] if len(self._references) else 0
+
+    def message(self, place: int) -> Message:
+        """One of the entries, where there is no journal."""
+        return self._messages[place - self.start]
+
+    def messages(self, start: int, end: int) -> list[Message]:
+        """Some of them; none where there is one."""
+        return self._messages[start - self.start : end - self.start]
+
+    # --- what goes
+
+    @property
+    def oldest_wall_ms(self) -> int:
+        """When the last entry of the oldest part came."""
+        parts = self._parts
+        if parts is None or self.parts_left == 1:
+            return self.last_wall_ms
+        return self.first_wall_ms + parts.last_ms_of(len(parts) - self.parts_left)
+
+    def take_surplus(self, surplus_bytes: int, wall_ms_min: int | None, parts_min: int) -> TakenEntries | None:
+        """Take out the oldest parts, as long as there are too many bytes or all of one is too old.
+
+        Args:
+            surplus_bytes: how many there are too many.
+            wall_ms_min: what came before this time is too old; None for no limit.
+            parts_min: so many stay in any case; at least one, unless the chunk is full.
+        """
+        start, before_bytes = self.start, self.body_bytes
+        while self.parts_left > parts_min:
+            is_too_much = surplus_bytes > before_bytes - self.body_bytes
+            if not is_too_much and (wall_ms_min is None or self.oldest_wall_ms >= wall_ms_min):
+                break
+            self._take_part()
+        return TakenEntries(self, start, self.start) if self.start > start else None
+
+    def _take_part(self) -> None:
+        parts, start = self._parts, self.start
+        if parts is None:
+            self.first_offset = self.end_offset
+            self.body_bytes = 0
+        else:
+            part = len(parts) - self.parts_left
+            self.first_offset = self._origin + parts.end_of(part)
+            self.body_bytes -= parts.bytes_of(part)
+        self.parts_left -= 1
+        self.start = self.place_of(self.first_offset)
+        del self._messages[: self.start - start]
+
+    def take_all(self) -> TakenEntries:
+        """Take out all that is there."""
+        return TakenEntries(self, self.start, self._entry_count)
+
+
+class TakenEntries:
+    """Entries that were taken out of a chunk, and are yet to be forgotten.
+
+    Args:
+        chunk: where they were.
+        start: the place of the first one.
+        end: the place behind the last one.
+    """
+
+    __slots__ = ("_chunk", "_end", "_start")
+
+    def __init__(self, chunk: StreamChunk, start: int, end: int) -> None:
+        self._chunk = chunk
+        self._start = start
+        self._end = end
+
+    def __len__(self) -> int:
+        return self._end - self._start
+
+    @property
+    def first_offset(self) -> int:
+        """The offset of the first one that is left, or behind the last."""
+        return self._chunk.offset_of(self._start)
+
+    def next_references(self, count: int) -> array[int]:
+        """The journal's records of the first ones, up to so many, which are not among them any more."""
+        start = self._start
+        self._start = min(start + count, self._end)
+        return self._chunk.references(start, self._start)
 
 
 class Extent:
@@ -233,7 +404,7 @@ class StreamLog:
         message.position = self.end_offset
         self.append_stored(message.reference, len(message.body), wall_ms)
         if not self._has_journal:
-            self._chunks[-1].messages.append(message)
+            self._chunks[-1].append_message(message)
             return
         self._latest.append(message)
         self._latest_bytes += len(message.body)
@@ -243,7 +414,7 @@ class StreamLog:
         block.position = self.end_offset
         self.append_stored_block(block.reference, len(block.body), (block.entries, block.records), wall_ms)
         if not self._has_journal:
-            self._chunks[-1].messages.append(block)
+            self._chunks[-1].append_message(block)
             return
         self._latest.append(block)
         self._latest_blocks += 1
@@ -280,18 +451,21 @@ class StreamLog:
     def _open_chunk(self, wall_ms: int) -> StreamChunk:
         """The chunk that an entry of this time belongs to."""
         chunks = self._chunks
-        if not chunks or not chunks[-1].takes(wall_ms):
-            if chunks:
-                chunks[-1].close()
-                wall_ms = max(wall_ms, chunks[-1].last_wall_ms)  # times never go back, whatever the clock does
-            chunks.append(StreamChunk(self.end_offset, wall_ms))
+        if chunks:
+            chunk = chunks[-1]
+            wall_ms = max(wall_ms, chunk.last_wall_ms)  # times never go back, whatever the clock does
+            if chunk.takes(wall_ms):
+                chunk.let_part_begin(wall_ms)
+                return chunk
+            chunk.close()
+        chunks.append(StreamChunk(self.end_offset, wall_ms))
         return chunks[-1]
 
     def begin_at(self, offset: int) -> None:
         """The first entry has this offset: those before it were dropped in an earlier life of the broker."""
         shift = offset - self.first_offset
         for chunk in self._chunks:
-            chunk.first_offset += shift
+            chunk.move(shift)
         self.end_offset += shift
 
     @property
@@ -302,14 +476,9 @@ class StreamLog:
     # --- where
 
     def offset_at(self, wall_ms: int) -> int:
-        """The first entry of the first chunk that has an entry of this time or later; the end where there is none."""
-        for place in range(self._chunk_before(wall_ms), len(self._chunks)):
-            if self._chunks[place].last_wall_ms >= wall_ms:
-                return self._chunks[place].first_offset
-        return self.end_offset
-
-    def _chunk_before(self, wall_ms: int) -> int:
-        return max(0, bisect_right(self._chunks, wall_ms, key=_first_wall_ms) - 1)
+        """The first of those that came close together with one of this time or later; the end where there is none."""
+        place = bisect_left(self._chunks, wall_ms, key=_last_wall_ms)
+        return self._chunks[place].offset_at(wall_ms) if place < len(self._chunks) else self.end_offset
 
     # --- out
 
@@ -317,7 +486,7 @@ class StreamLog:
         """The entry with an offset, if it is in memory; None where it must be read."""
         if not self._has_journal:
             chunk = self._chunk_of(offset)
-            return chunk.messages[chunk.place_of(offset)]
+            return chunk.message(chunk.place_of(offset))
         latest = self._latest
         if self._latest_blocks:
             place = bisect_right(latest, offset, key=_position) - 1
@@ -326,16 +495,19 @@ class StreamLog:
         return latest[place] if place >= 0 else None
 
     def extent(self, offset: int, count: int, end_offset: int = sys.maxsize) -> Extent:
-        """Up to so many stored entries, from that with an offset on and before another: those that are in its chunk."""
+        """Up to so many stored entries, from that with an offset on and before another: those that are in its chunk,
+        and are not too much to be read at once.
+        """
         chunk = self._chunk_of(offset)
         start = chunk.place_of(offset)
+        count = min(count, chunk.readable_from(offset))
         if end_offset < chunk.end_offset:
             count = min(count, chunk.place_of(end_offset) - start)
         return Extent(chunk, start, count)
 
     def wall_ms_of(self, offset: int) -> int:
-        """When about an entry came, in milliseconds since 1970: the chunk that it is in began then."""
-        return self._chunk_of(offset).first_wall_ms
+        """When about an entry came, in milliseconds since 1970: the first of those that came close together with it."""
+        return self._chunk_of(offset).wall_ms_of(offset)
 
     def parts(self, offset: int, count: int) -> Iterator[tuple[list[Message], array[int]]]:
         """Up to so many entries, chunk by chunk: as messages, or as references."""
@@ -344,14 +516,14 @@ class StreamLog:
             chunk = self._chunk_of(offset)
             behind = min(chunk.end_offset, end)
             start, stop = chunk.place_of(offset), chunk.place_of(behind - 1) + 1
-            yield chunk.messages[start:stop], chunk.references(start, stop)
+            yield chunk.messages(start, stop), chunk.references(start, stop)
             offset = behind
 
     def latest_messages(self) -> Iterator[Message]:
         """All that are in memory, the oldest first."""
         if self._has_journal:
             return iter(self._latest)
-        return iter([message for chunk in self._chunks for message in chunk.messages])
+        return chain.from_iterable([chunk.messages(chunk.start, sys.maxsize) for chunk in self._chunks])
 
     def _chunk_of(self, offset: int) -> StreamChunk:
         found = self._found
@@ -361,51 +533,47 @@ class StreamLog:
 
     # --- what goes
 
-    def take_surplus(self, bytes_max: int | None, wall_ms_min: int | None) -> list[StreamChunk]:
-        """Take out the oldest chunks, as long as there are too many bytes or all of one is too old.
+    def take_surplus(self, bytes_max: int | None, wall_ms_min: int | None) -> list[TakenEntries]:
+        """Take out the oldest entries, as long as there are too many bytes or what came close together is too old.
 
-        The last chunk always stays.
+        What came close together last always stays.
 
         Args:
             bytes_max: of all bodies together; None for no limit.
             wall_ms_min: what came before this time is too old; None for no limit.
         """
-        count = 0
-        left_bytes = self.body_bytes
-        for chunk in islice(self._chunks, max(0, len(self._chunks) - 1)):
-            is_too_much = bytes_max is not None and left_bytes > bytes_max
-            if not is_too_much and (wall_ms_min is None or chunk.last_wall_ms >= wall_ms_min):
+        taken: list[TakenEntries] = []
+        count, last = 0, len(self._chunks) - 1
+        for number, chunk in enumerate(self._chunks):
+            surplus_bytes = 0 if bytes_max is None else self.body_bytes - bytes_max
+            before_bytes = chunk.body_bytes
+            some = chunk.take_surplus(surplus_bytes, wall_ms_min, int(number == last))
+            if some is not None:
+                taken.append(some)
+                self.body_bytes -= before_bytes - chunk.body_bytes
+            if chunk.parts_left:
                 break
-            left_bytes -= chunk.body_bytes
             count += 1
-        taken = self._chunks[:count]
         del self._chunks[:count]
         if taken:
             self._found = None
-        self.body_bytes = left_bytes
         while self._latest and self._latest[0].position < self.first_offset:
             self._drop_latest()
         return taken
 
-    def take_all(self) -> list[StreamChunk]:
+    def take_all(self) -> list[TakenEntries]:
         """Take out everything: the stream is gone."""
-        taken, self._chunks = self._chunks, []
+        chunks, self._chunks = self._chunks, []
         self._found = None
         self._latest.clear()
         self._latest_bytes = self._latest_blocks = self.body_bytes = 0
-        return taken
+        return [chunk.take_all() for chunk in chunks]
 
     @property
     def oldest_wall_ms(self) -> int | None:
-        """When the last entry of the oldest chunk came that may go; None while there is only one."""
-        return self._chunks[0].last_wall_ms if len(self._chunks) > 1 else None
-
-
-def _compact(numbers: Sequence[int]) -> Sequence[int]:
-    """The same numbers, which only grow from 1 on, in as little memory as they can have."""
-    if numbers[-1] == len(numbers):
-        return range(1, len(numbers) + 1)
-    return array("H" if numbers[-1] < 1 << 16 else "I" if numbers[-1] < 1 << 32 else "Q", numbers)
+        """When the last of those came that are the oldest and may go; None while none may."""
+        chunks = self._chunks
+        return chunks[0].oldest_wall_ms if chunks and (len(chunks) > 1 or chunks[0].parts_left > 1) else None
 
 
 def _position(message: Message) -> int:
@@ -416,5 +584,5 @@ def _first_offset(chunk: StreamChunk) -> int:
     return chunk.first_offset
 
 
-def _first_wall_ms(chunk: StreamChunk) -> int:
-    return chunk.first_wall_ms
+def _last_wall_ms(chunk: StreamChunk) -> int:
+    return chunk.last_wall_ms

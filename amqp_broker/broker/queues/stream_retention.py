@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.expiry import HeadTimer
-from amqp_broker.broker.queues.stream_log import StreamChunk, StreamLog
+from amqp_broker.broker.queues.stream_log import StreamLog, TakenEntries
 
-CHUNKS_FORGOTTEN_AT_ONCE: Final = 4
+ENTRIES_FORGOTTEN_AT_ONCE: Final = 4096
 
 
 class StreamRetention:
@@ -31,7 +31,7 @@ class StreamRetention:
         self._queue = queue
         self._log = log
         self._on_dropped = on_dropped
-        self._dropped: deque[StreamChunk] = deque()  # that the journal has still, the oldest first
+        self._dropped: deque[TakenEntries] = deque()  # that the journal has still, the oldest first
         self._timer = HeadTimer(queue.virtual_host.timers, self.drop_surplus)
 
     def drop_surplus(self) -> None:
@@ -58,24 +58,22 @@ class StreamRetention:
         """Have the journal forget what was dropped, in the order of the offsets."""
         dropped, durability = self._dropped, self._queue.virtual_host.durability
         while dropped:
-            some = [dropped.popleft() for _ in range(min(CHUNKS_FORGOTTEN_AT_ONCE, len(dropped)))]
+            some = dropped[0].next_references(ENTRIES_FORGOTTEN_AT_ONCE)
             # In the same batch of the journal as the entries' end: offsets never go back.
-            durability.keep_state(self._queue, {"first_offset": some[-1].end_offset})
-            self._forget(some)
+            durability.keep_state(self._queue, {"first_offset": dropped[0].first_offset})
+            durability.forget_references(some)
+            if not len(dropped[0]):
+                dropped.popleft()
             if dropped:
                 yield
 
-    def _forget(self, chunks: Sequence[StreamChunk]) -> None:
-        for chunk in chunks:
-            self._queue.virtual_host.durability.forget_references(chunk.references())
-
     def forget_all(self) -> Iterator[None]:
         """Drop all entries at once, and have the journal forget them, in slices."""
-        chunks = self._log.take_all()
-        for start in range(0, len(chunks), CHUNKS_FORGOTTEN_AT_ONCE):
-            if start:
+        durability = self._queue.virtual_host.durability
+        for taken in self._log.take_all():
+            while len(taken):
+                durability.forget_references(taken.next_references(ENTRIES_FORGOTTEN_AT_ONCE))
                 yield
-            self._forget(chunks[start : start + CHUNKS_FORGOTTEN_AT_ONCE])
 
     def stop(self) -> None:
         """The stream is gone."""
