@@ -50,8 +50,12 @@ class RealFile:
 
     def __del__(self) -> None:
         os.close(self._descriptor)
-        if self._direct_descriptor is not None and self._direct_descriptor >= 0:
-            os.close(self._direct_descriptor)
+        self._close_direct()
+
+    def _close_direct(self) -> None:
+        descriptor, self._direct_descriptor = self._direct_descriptor, None
+        if descriptor is not None and descriptor >= 0:
+            os.close(descriptor)
 
     def read_at(self, offset: int, size: int) -> bytes:
         data = os.pread(self._descriptor, size, offset)
@@ -112,6 +116,7 @@ class RealFile:
     def truncate(self, size: int) -> None:
         os.ftruncate(self._descriptor, size)
         self._reserved_bytes = min(self._reserved_bytes, size)
+        self._close_direct()  # a segment that has ended is only read: a large journal has many
 
     def sync(self) -> None:
         _sync_data(self._descriptor)

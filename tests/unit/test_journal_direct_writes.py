@@ -104,6 +104,16 @@ def test_writes_that_follow_each_other_share_the_places_where_they_meet(files: F
     assert file.read_at(0, FILE_BYTES) == written.ljust(FILE_BYTES, b"\0")
 
 
+def test_a_file_that_is_cut_takes_one_descriptor(files: Files) -> None:
+    file = files.files.create("segment", FILE_BYTES)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(2):
+        file.write_at(0, bytes(BUFFER_BYTES))
+        assert len(os.listdir("/proc/self/fd")) == before + 1
+        file.truncate(10)
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_what_is_small_goes_through_the_page_cache(files: Files) -> None:
     file = files.files.create("segment", FILE_BYTES)
     data = pattern(DIRECT_BYTES_MIN - 1, 1)[: DIRECT_BYTES_MIN - 1]
