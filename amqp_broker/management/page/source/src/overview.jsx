@@ -11,7 +11,7 @@ const SHOWN = 6;
 
 const WORDS = {
   memory_alarm: () => ["Memory is short: publishers are held back", "Consume what waits, or give the broker more memory.", to("nodes")],
-  disk_alarm: () => ["The disk is nearly full: publishers are held back", "Free some space; publishing goes on by itself.", to("nodes")],
+  disk_alarm: (one) => one.store ? [`The quota of ${one.store} is nearly used up: publishers are held back`, "Consume what waits, or give it more; publishing goes on by itself.", to("nodes")] : ["The disk is nearly full: publishers are held back", "Free some space; publishing goes on by itself.", to("nodes")],
   blocked_connections: (one) => [`${plural(one.count, "connection")} blocked`, "They publish, and wait until the alarm is over.", to("connections")],
   unroutable: (one) => [`${rate(one.rate)}/s dropped: no queue takes them`, one.exchange === undefined || one.exchange === null ? "See which exchange and routing key." : <>Most are published to <Name empty="the default exchange">{one.exchange}</Name> with the key <Name empty="(empty)">{one.routing_key}</Name>.</>, to("drops")],
   dropped: (one) => [<>{count(one.count)} {LOST[one.reason] ?? one.reason}</>, null, toQuery(to("drops"), { reason: one.reason })],
