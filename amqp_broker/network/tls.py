@@ -11,6 +11,7 @@ import logging
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import trio
@@ -20,11 +21,14 @@ from amqp_broker.explanations import HasPassword, no_password
 from amqp_broker.logs import log_event
 from amqp_broker.network.direct_stream import DirectStream, Part
 from amqp_broker.network.socket_stream import SocketStream, receive_first
+from amqp_broker.network.turns import Turns
 from amqp_broker.settings import Settings, TlsLogin
 
 CLIENT_CERTIFICATES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 TLS_HANDSHAKE_RECORD = 22  # the first byte of every TLS connection
+TLS_HANDSHAKE_S = 0.001  # about what it takes to sign for one; a storm of them is spread over rounds of the loop
+TLS_PLACE_WAIT_S_MAX = 1.0  # in a storm those who have begun finish first; but those who never do keep nobody out
 CIPHERTEXT_CHUNK_BYTES = 65_536
 PIECE_BYTES = 65_536  # encrypted at once
 SEND_NOW_BYTES = 4 * PIECE_BYTES  # encrypted before the system is asked whether it takes any
@@ -68,31 +72,57 @@ def _load(settings: Settings) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = VERSIONS[settings.tls_version_min]
     context.options |= ssl.OP_NO_RENEGOTIATION
-    names = ["tls_certificate", "tls_key"] if settings.tls_key else ["tls_certificate"]
-    _check_readable(settings, *names)
-    try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key or None, password=no_password)
-    except HasPassword as error:
-        raise _refusal(settings, names, str(error)) from error
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        reason = _KEY_OF_ANOTHER if getattr(error, "reason", "") == "KEY_VALUES_MISMATCH" else _NOT_PEM
-        raise _refusal(settings, names, reason) from error
+    show_certificate(context, settings, "tls_certificate", "tls_key")
     if settings.tls_client_certificate != "none":
-        _check_readable(settings, "tls_ca")
-        try:
-            context.load_verify_locations(settings.tls_ca)
-        except (OSError, ValueError) as error:
-            raise _refusal(settings, ["tls_ca"], _NO_AUTHORITY) from error
+        trust(context, settings, "tls_ca")
         context.verify_mode = CLIENT_CERTIFICATES[settings.tls_client_certificate]
     return context
 
 
 _NOT_PEM = (
-    "there is not both a certificate and its key, in PEM format: name the file that has the key with tls_key, or put "
-    "both into one"
+    "there is not both a certificate and its key, in PEM format: name the file that has the key with {}, or put both "
+    "into one"
 )
-_KEY_OF_ANOTHER = "the key belongs to another certificate: name the key that it was issued for with tls_key"
+_KEY_OF_ANOTHER = "the key belongs to another certificate: name the key that it was issued for with {}"
 _NO_AUTHORITY = "there is no certificate of an authority in it, in PEM format: name a file that has one"
+
+
+def show_certificate(context: ssl.SSLContext, settings: Settings, certificate: str, key: str) -> None:
+    """Have the other side shown a certificate.
+
+    Args:
+        certificate: the setting that names its file.
+        key: the one that names the file of its key; where that is empty, it is in the same file.
+
+    Raises:
+        BadCertificate: it cannot be used.
+    """
+    key_file: str = getattr(settings, key)
+    names = [certificate, key] if key_file else [certificate]
+    _check_readable(settings, *names)
+    try:
+        context.load_cert_chain(getattr(settings, certificate), key_file or None, password=no_password)
+    except HasPassword as error:
+        raise _refusal(settings, names, str(error)) from error
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        reason = _KEY_OF_ANOTHER if getattr(error, "reason", "") == "KEY_VALUES_MISMATCH" else _NOT_PEM
+        raise _refusal(settings, names, reason.format(key)) from error
+
+
+def trust(context: ssl.SSLContext, settings: Settings, authorities: str) -> None:
+    """Have the other side's certificate come from authorities.
+
+    Args:
+        authorities: the setting that names their file.
+
+    Raises:
+        BadCertificate: it cannot be used.
+    """
+    _check_readable(settings, authorities)
+    try:
+        context.load_verify_locations(getattr(settings, authorities))
+    except (OSError, ValueError) as error:
+        raise _refusal(settings, [authorities], _NO_AUTHORITY) from error
 
 
 def _check_readable(settings: Settings, *names: str) -> None:
@@ -125,6 +155,29 @@ def name_in(certificate: dict[str, Any], login: TlsLogin) -> str:
     return str(names[0]) if len(names) == 1 or (names and login != "common_name") else ""
 
 
+class TlsHandshakes:
+    """The handshakes of those who come to a server, so many at once.
+
+    Args:
+        at_once_max: how many.
+        turns: shared by all who take much of the event loop.
+    """
+
+    def __init__(self, at_once_max: int, turns: Turns) -> None:
+        self._places = trio.CapacityLimiter(at_once_max)
+        self._turns = turns
+
+    async def conduct(self, stream: TlsStream) -> None:
+        """Have one, which raises what ``TlsStream.do_handshake`` does."""
+        with trio.move_on_after(TLS_PLACE_WAIT_S_MAX) as waiting:
+            await self._places.acquire()
+        try:
+            await stream.do_handshake(partial(self._turns.take, TLS_HANDSHAKE_S))
+        finally:
+            if not waiting.cancelled_caught:
+                self._places.release()
+
+
 class TlsStream(DirectStream):
     """A TLS connection on a socket.
 
@@ -134,15 +187,17 @@ class TlsStream(DirectStream):
     Args:
         transport: the socket; from now on it belongs to the stream.
         context: the certificates.
+        is_server: whether the other side begins.
     """
 
     takes_stretches = False
     read_byte_s = DECRYPTED_BYTE_S
 
-    def __init__(self, transport: SocketStream, context: ssl.SSLContext) -> None:
+    def __init__(self, transport: SocketStream, context: ssl.SSLContext, *, is_server: bool = True) -> None:
         self._transport = transport
+        self._is_server = is_server
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=is_server)
         self._sending = trio.Lock()  # what is read can call for an answer, while the writer writes
         self._unsent: list[Part] = []  # encrypted, and not taken by the system
         self._is_drained = True  # nothing can be read before more has come
@@ -151,14 +206,14 @@ class TlsStream(DirectStream):
         self._began_s = 0.0  # when that was
 
     async def do_handshake(self, take_turn: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint) -> None:
-        """Agree on keys, and check the client's certificate.
+        """Agree on keys, and check the other side's certificate.
 
         Args:
-            take_turn: waits until what the client has said may be handled, which can take a millisecond.
+            take_turn: waits until what the other side has said may be handled, which can take a millisecond.
 
         Raises:
-            NoTls: the client speaks something else.
-            SentNothing: it says nothing at all.
+            NoTls: a client speaks something else.
+            SentNothing: the other side says nothing at all.
             BrokenResourceError: it failed; the text says why.
         """
         is_first = True
@@ -171,7 +226,7 @@ class TlsStream(DirectStream):
                     data = await receive_first(self._transport, CIPHERTEXT_CHUNK_BYTES)
                 else:
                     data = await self._transport.receive_some(CIPHERTEXT_CHUNK_BYTES)
-                if is_first and data[0] != TLS_HANDSHAKE_RECORD:
+                if is_first and self._is_server and data[0] != TLS_HANDSHAKE_RECORD:
                     raise NoTls(f"a client without TLS on the TLS port: it began with {data[:8]!r}") from None
                 is_first = False
                 self._take_in(data)
@@ -190,8 +245,16 @@ class TlsStream(DirectStream):
         return Tls(self._tls.version() or "", cipher[0] if cipher is not None else "")
 
     @property
+    def channel_binding(self) -> str:
+        """What both ends know of this connection alone, in hexadecimal: the client's last message of the handshake.
+
+        It depends on all that was said before, certificates included (RFC 5929, section 3, as Python has it for 1.3).
+        """
+        return (self._tls.get_channel_binding("tls-unique") or b"").hex()
+
+    @property
     def certificate(self) -> dict[str, Any]:
-        """The client's certificate, verified; empty where it showed none, or one with a name that is no UTF-8."""
+        """The other side's certificate, verified; empty where it showed none, or one with a name that is no UTF-8."""
         try:
             return dict(self._tls.getpeercert() or {})
         except ValueError:  # Python reads all of it or nothing

@@ -29,14 +29,12 @@ from amqp_broker.network.listeners import (
 )
 from amqp_broker.network.proxy_protocol import BadProxyHeader, read_proxy_header
 from amqp_broker.network.socket_stream import SentNothing, SocketStream, keep_alive
-from amqp_broker.network.tls import NoTls, TlsContext, TlsStream, name_in
+from amqp_broker.network.tls import NoTls, TlsContext, TlsHandshakes, TlsStream, name_in
 from amqp_broker.network.turns import Turns
 from amqp_broker.network.web_socket_error import NoWebSocket
 from amqp_broker.server.descriptors import connections_that_fit
 from amqp_broker.settings import DESCRIPTIONS, OTHER_PROTOCOLS, Settings, port_setting
 
-TLS_HANDSHAKE_S = 0.001  # about what it takes to sign for one; a storm of them is spread over rounds of the loop
-TLS_PLACE_WAIT_S_MAX = 1.0  # in a storm those who have begun finish first; but those who never do keep nobody out
 WEB_SOCKET_HANDSHAKE_S = 0.0003  # the same for reading a request and answering it
 
 Serve = Callable[[trio.abc.Stream, Peer, str], Awaitable[None]]  # the last is the protocol of the listener
@@ -61,7 +59,7 @@ class Reception:
         self._clients = clients
         self._listeners: list[Listener] = []
         self._tls: TlsContext | None = None
-        self._tls_handshakes = trio.CapacityLimiter(settings.tls_handshakes_max)
+        self._tls_handshakes = TlsHandshakes(settings.tls_handshakes_max, turns)
         self._is_refusing = False
         self._is_suspended = False
         self._accept_at: Callable[[Listener], None] | None = None  # begins to accept there, while clients are served
@@ -295,13 +293,7 @@ class Reception:
     async def _begin_tls(self, transport: SocketStream, peer: Peer) -> tuple[TlsStream, Peer]:
         assert self._tls is not None
         stream = TlsStream(transport, self._tls.context)
-        with trio.move_on_after(TLS_PLACE_WAIT_S_MAX) as waiting:
-            await self._tls_handshakes.acquire()
-        try:
-            await stream.do_handshake(partial(self._turns.take, TLS_HANDSHAKE_S))
-        finally:
-            if not waiting.cancelled_caught:
-                self._tls_handshakes.release()
+        await self._tls_handshakes.conduct(stream)
         peer = replace(peer, tls=stream.tls)
         if self._settings.tls_client_certificate != "none":
             peer = replace(peer, certificate_name=name_in(stream.certificate, self._settings.tls_login_from))

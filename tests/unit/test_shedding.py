@@ -16,7 +16,7 @@ import trustme
 from pamqp import commands, frame
 
 from amqp_broker.network.socket_stream import keep_alive
-from amqp_broker.server.reception import TLS_PLACE_WAIT_S_MAX
+from amqp_broker.network.tls import TLS_PLACE_WAIT_S_MAX
 from tests.faults.hostile_crowd import publication
 from tests.support.client import PROTOCOL_HEADER
 from tests.support.conversation import HANDSHAKE
