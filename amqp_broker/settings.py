@@ -458,6 +458,13 @@ class Settings:
     link_port: int = _setting(
         25672, "TCP port for the other nodes of the cluster; 0 lets the system pick one.", minimum=0, maximum=65535
     )
+    link_certificate: str = _setting(
+        "",
+        "File in PEM format with the certificate that this node shows the others, and they it; it is for both servers "
+        "and clients. At all nodes or at none. Empty: no TLS between nodes.",
+    )
+    link_key: str = _setting("", "File in PEM format with the certificate's key. Empty: it is in the same file.")
+    link_ca: str = _setting("", "File in PEM format with the authorities that the other nodes' certificates come from.")
     cluster_shards: int = _setting(
         1,
         "Into how many shards the virtual hosts of the cluster are divided, each with an owner and a journal of its "

@@ -6,6 +6,7 @@ Known from the settings alone. What this machine has to say about them is ``cli/
 from amqp_broker.settings import DESCRIPTIONS, OTHER_TLS_PORTS, Settings
 
 _NO_CERTIFICATE = "TLS is off: name a certificate with tls_certificate"
+_NO_LINK_CERTIFICATE = "there is no TLS between nodes: name a certificate with link_certificate"
 _NO_CLIENT_CERTIFICATE = "no client is asked for a certificate: set tls_client_certificate to optional or required"
 
 
@@ -18,12 +19,28 @@ def without_effect(settings: Settings) -> list[tuple[str, str]]:
             changed = (name for name in names if getattr(settings, name) != DESCRIPTIONS[name].default)
             found.extend((name, reason) for name in changed)
 
-    node = ("node_name", "link_host", "link_port")
+    link_tls = ("link_certificate", "link_key", "link_ca")
+    node = ("node_name", "link_host", "link_port", *link_tls)
     cluster = ("cluster_secret", "cluster_shards", *node, "lease_ttl_ms", "etcd_quota_bytes")
     etcd_tls = ("etcd_ca", "etcd_certificate", "etcd_key")
     is_node = bool(settings.cluster or settings.with_etcd)
     need(is_node, "this node is alone: name its cluster with cluster", *cluster, *etcd_tls)
-    need(not is_node or settings.cluster.startswith("etcds:"), "TLS to etcd is off: use etcds://", *etcd_tls)
+    need(not is_node or bool(settings.link_certificate), _NO_LINK_CERTIFICATE, "link_key", "link_ca")
+    need(not is_node or bool(settings.link_ca), "no authority is trusted: name one with link_ca", "link_certificate")
+    is_etcd_ours = bool(settings.with_etcd)
+    is_etcd_secured = settings.cluster.startswith("etcds:") or is_etcd_ours
+    need(not is_node or is_etcd_secured, "TLS to etcd is off: use etcds://", *etcd_tls)
+    need(
+        not is_etcd_ours or bool(settings.etcd_certificate),
+        "the members of etcd are without TLS: name their certificate with etcd_certificate",
+        "etcd_ca",
+        "etcd_key",
+    )
+    need(
+        not is_etcd_ours or bool(settings.etcd_ca),
+        "the members of etcd trust no authority: name one with etcd_ca",
+        "etcd_certificate",
+    )
     tls = [name for name in DESCRIPTIONS if name.startswith("tls_") and name != "tls_certificate"]
     need(bool(settings.tls_certificate), _NO_CERTIFICATE, *tls, "management_tls_port", *OTHER_TLS_PORTS)
     mqtt = tuple(name for name in DESCRIPTIONS if name.startswith("mqtt_") and not name.endswith("port"))

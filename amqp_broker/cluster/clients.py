@@ -397,6 +397,7 @@ class NodeClients:
     async def _serve_link(self, stream: trio.SocketStream) -> None:
         peer = _host_of(stream)
         self._callers.add(stream)
+        keep_alive(stream.socket)
         try:
             inner, hello = await door.answer(self._caller, stream, partial(self._is_called_rightly, stream))
         except LinkError as error:
@@ -407,14 +408,20 @@ class NodeClients:
         finally:
             self._callers.discard(stream)
             self._arriving.discard(stream)  # it is in a moment, when the server counts it
-        keep_alive(stream.socket)
+        try:
+            await self._serve_caller(inner, hello)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(inner)
+
+    async def _serve_caller(self, inner: trio.abc.Stream, hello: Hello) -> None:
+        """Serve a client whose node was let in."""
         if hello.protocol == NO_CLIENT:
             with self.conversation(hello.shard):
                 await _wait_for_the_end(inner)
             return
         server = self._known.shards[hello.shard].open_server
         if server is None:
-            await trio.aclose_forcefully(stream)
             return
         self._count += 1
         try:

@@ -16,8 +16,10 @@ from amqp_broker.access.client import Peer
 from amqp_broker.cluster import link
 from amqp_broker.cluster.keys import Node
 from amqp_broker.cluster.link import FrameReader, Hello, LinkError, NotTheOwner
+from amqp_broker.cluster.link_tls import CALLED, CALLER, LinkTls, explained
 from amqp_broker.explanations import system_reason
 from amqp_broker.network.socket_stream import keep_alive
+from amqp_broker.network.tls import TlsStream
 from amqp_broker.server.sharding.carrying import Prefixed
 
 LINK_TIMEOUT_S: Final = 3.0
@@ -33,11 +35,13 @@ class Caller:
         cluster: its name.
         node_id: this node's.
         secret: that all nodes know.
+        tls: beneath all links; None where they are without.
     """
 
     cluster: str
     node_id: str
     secret: str
+    tls: LinkTls | None = None
 
 
 class LinkUnreachable(LinkError):
@@ -63,15 +67,18 @@ async def call(caller: Caller, owner: Node, peer: Peer, *, shard: int, protocol:
         NotTheOwner: it is not the owner any more.
         LinkError: it is no node of this cluster.
     """
-    with trio.move_on_after(LINK_TIMEOUT_S):
+    hello = Hello(caller.cluster, caller.node_id, link.new_nonce(), shard, protocol, peer)
+    with trio.move_on_after(LINK_TIMEOUT_S) as patience:
         stream = await _connect(owner)
         keep_alive(stream.socket)  # nobody may speak for long on it who would notice that the other machine is gone
+        way: trio.abc.Stream = stream
         try:
-            return await _introduce(
-                caller, stream, Hello(caller.cluster, caller.node_id, link.new_nonce(), shard, protocol, peer)
-            )
+            if caller.tls is not None:
+                way = await caller.tls.call(stream)
+                patience.deadline = trio.current_time() + LINK_TIMEOUT_S
+            return await _introduce(caller, way, hello)
         except BaseException:
-            await trio.aclose_forcefully(stream)
+            await trio.aclose_forcefully(way)
             raise
     raise LinkUnreachable(f"node '{owner.name}' does not answer on its link port", is_refused=False)
 
@@ -113,8 +120,8 @@ def _says_that_nobody_listens(error: BaseException | None) -> bool:
     return error is not None and error.__cause__ is not None and _says_that_nobody_listens(error.__cause__)
 
 
-async def _introduce(caller: Caller, stream: trio.SocketStream, hello: Hello) -> trio.abc.Stream:
-    reader, said = FrameReader(), link.said_in(hello)
+async def _introduce(caller: Caller, stream: trio.abc.Stream, hello: Hello) -> trio.abc.Stream:
+    reader, said = FrameReader(), link.said_in(hello) | _binding(stream)
     try:
         await stream.send_all(link.encode_hello(hello))
         challenge = await _read_frame(stream, reader)
@@ -124,7 +131,7 @@ async def _introduce(caller: Caller, stream: trio.SocketStream, hello: Hello) ->
         await stream.send_all(link.encode("proof", proof=link.door_proof(caller.secret, said, nonce)))
         answer = await _read_frame(stream, reader)
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-        raise LinkUnreachable(f"the link has ended: {error}", is_refused=False) from error
+        raise LinkUnreachable(f"the link has ended: {explained(error, CALLED)}", is_refused=False) from error
     if answer["kind"] == "not-owner":
         raise NotTheOwner("the node that was called does not own the broker")
     if answer["kind"] != "accept":
@@ -135,12 +142,18 @@ async def _introduce(caller: Caller, stream: trio.SocketStream, hello: Hello) ->
     return Prefixed(stream, rest) if rest else stream
 
 
+def _binding(stream: trio.abc.Stream) -> dict[str, str]:
+    """What is proved with the rest where TLS is beneath: that it was said on this connection."""
+    return {"channel_binding": stream.channel_binding} if isinstance(stream, TlsStream) else {}
+
+
 async def answer(
     caller: Caller, stream: trio.SocketStream, is_called_rightly: Callable[[Hello], Awaitable[bool]]
 ) -> tuple[trio.abc.Stream, Hello]:
     """The owner's end: hear who calls, and let it in.
 
     Args:
+        stream: the connection; with TLS, what is returned has it from then on, and after an error nobody.
         is_called_rightly: asked when the caller has proved that it is a node; whether this one owns what it wants.
 
     Returns:
@@ -149,11 +162,28 @@ async def answer(
     Raises:
         LinkError: it is not let in; it was told.
     """
+    if caller.tls is None:
+        return await _let_in(caller, stream, is_called_rightly)
+    try:
+        with trio.fail_after(LINK_TIMEOUT_S):
+            secured = await caller.tls.answer(stream)
+    except trio.TooSlowError as error:
+        raise LinkError("a caller was silent") from error
+    try:
+        return await _let_in(caller, secured, is_called_rightly)
+    except BaseException:
+        await trio.aclose_forcefully(secured)
+        raise
+
+
+async def _let_in(
+    caller: Caller, stream: trio.abc.Stream, is_called_rightly: Callable[[Hello], Awaitable[bool]]
+) -> tuple[trio.abc.Stream, Hello]:
     reader = FrameReader()
     try:
         with trio.fail_after(LINK_TIMEOUT_S):
             frame = await _read_frame(stream, reader)
-            hello, said = await _read_hello(stream, frame), link.said_in(frame)
+            hello, said = await _read_hello(stream, frame), link.said_in(frame) | _binding(stream)
             nonce = link.new_nonce()
             await stream.send_all(link.encode("challenge", nonce=nonce))
             proof = await _read_frame(stream, reader)
@@ -174,7 +204,7 @@ async def answer(
     except trio.TooSlowError as error:
         raise LinkError("a caller was silent") from error
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-        raise LinkError(f"a caller has gone: {error}") from error
+        raise LinkError(f"a caller has gone: {explained(error, CALLER)}") from error
     rest = reader.rest()
     return (Prefixed(stream, rest) if rest else stream), hello
 
@@ -186,7 +216,7 @@ def _refused(frame: dict[str, object]) -> LinkError | None:
     return LinkError(f"the owner refused the link: {text}") if is_said else None
 
 
-async def _read_hello(stream: trio.SocketStream, frame: dict[str, object]) -> Hello:
+async def _read_hello(stream: trio.abc.Stream, frame: dict[str, object]) -> Hello:
     """The hello in a frame; who says none that can be read, of another release perhaps, is told."""
     try:
         return link.read_hello(frame)
@@ -195,7 +225,7 @@ async def _read_hello(stream: trio.SocketStream, frame: dict[str, object]) -> He
         raise
 
 
-async def _read_frame(stream: trio.SocketStream, reader: FrameReader) -> dict[str, object]:
+async def _read_frame(stream: trio.abc.Stream, reader: FrameReader) -> dict[str, object]:
     while (frame := reader.next()) is None:
         data = await stream.receive_some(FRAME_READ_BYTES)
         if not data:

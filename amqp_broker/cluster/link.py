@@ -8,8 +8,9 @@
      | <=== the client's bytes, both ways ==> |
 
 Both prove that they know the cluster's secret, by an HMAC over what the two of them have said; so nobody who reaches
-the port can speak as a client, and nobody who poses as the owner is handed a password. Frames are a length in four
-bytes and JSON. A door of a later release may say more, which is passed over, and proved with the rest.
+the port can speak as a client, and nobody who poses as the owner is handed a password. With TLS beneath
+(``link_tls.py``) what is proved holds for that TLS connection alone, so nobody stands between either. Frames are a
+length in four bytes and JSON. A door of a later release may say more, which is passed over, and proved with the rest.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ NO_CLIENT: Final = (
     ""  # in place of a protocol: the caller only wants to know whether it has called the owner, and until when
 )
 HELLO: Final = "hello"
+TLS_AT_ALL_OR_NONE: Final = "set link_certificate and link_ca at all nodes or at none"
 _LENGTH: Final = struct.Struct(">I")
+_TLS_BEGINNING: Final = b"\x16\x03"
 
 
 class LinkError(Exception):
@@ -105,6 +108,8 @@ class FrameReader:
         if len(self._received) < _LENGTH.size:
             return None
         (size,) = _LENGTH.unpack_from(self._received)
+        if size > FRAME_BYTES_MAX and self._received.startswith(_TLS_BEGINNING):
+            raise LinkError(f"the other node speaks TLS, and this one does not: {TLS_AT_ALL_OR_NONE}")
         if size > FRAME_BYTES_MAX:
             raise LinkError("what came is no frame of a link")
         if len(self._received) < _LENGTH.size + size:

@@ -34,6 +34,7 @@ from amqp_broker.cluster.following import follow
 from amqp_broker.cluster.keys import ROOT_SHARD, BadKey, Keys, Node, namesake
 from amqp_broker.cluster.known import JOURNAL_BYTES, Known
 from amqp_broker.cluster.lease import Lease
+from amqp_broker.cluster.link_tls import LinkTls
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
 from amqp_broker.cluster.overview import ClusterOverview, overview
 from amqp_broker.cluster.shard import Shard, Surroundings
@@ -88,6 +89,9 @@ class ClusterNode:
         configuration: which cluster, and who this node is.
         folder: for the control socket, and for copies of the journal's files, worth nothing after the node's end.
         administration: serves administrators at the owner, whichever node they come to; None where nobody does.
+
+    Raises:
+        BadCertificate: those for links cannot be used.
     """
 
     def __init__(
@@ -106,7 +110,9 @@ class ClusterNode:
         self._node_id = secrets.token_hex(8)
         self._known = Known(self._node_id)
         self._root, *_ = [self._known.add_shard(number) for number in range(configuration.shards)]
-        self._caller = Caller(configuration.cluster, self._node_id, configuration.secret)
+        self._turns = Turns()
+        self._link_tls = LinkTls(settings, self._turns) if settings.link_certificate else None
+        self._caller = Caller(configuration.cluster, self._node_id, configuration.secret, self._link_tls)
         self._clients = NodeClients(settings, self._known, self._caller, self._disown, self._is_open)
         self._shards: dict[int, Shard] = {}
         self._sharing: Sharing | None = None  # where there are several
@@ -117,7 +123,6 @@ class ClusterNode:
         self._limits = ResourceLimits(with_memory_limits(settings, self._memory), self._memory.size_bytes)
         self._log_lines = LogLines()
         self._started_s = int(time.time())
-        self._turns = Turns()
         self._reception = Reception(settings, self._turns, self._clients.serve, self._clients.count)
         self._reception.is_http_served = administration is not None
         self._ending = trio.Event()
@@ -268,8 +273,10 @@ class ClusterNode:
         return status
 
     def reload_certificates(self) -> None:
-        """Read the certificates again, for connections to come."""
+        """Read the certificates again, for connections and links to come."""
         self._reception.reload_certificates()
+        if self._link_tls is not None:
+            self._link_tls.reload()
 
     async def _end(self) -> None:
         self.shut_down()

@@ -33,10 +33,11 @@ _IN_MEMORY = "a broker in a test keeps everything in memory"
 _SAYS_NOTHING = "a broker in a test logs to the logger amqp_broker: use pytest's log_level or caplog"
 _IS_ALONE = "a broker in a test is alone"
 _CLUSTER = ("cluster", "cluster_secret", "cluster_shards", "node_name", "link_host", "link_port", "lease_ttl_ms")
+_CLUSTER_TLS = tuple(f"{prefix}_{what}" for prefix in ("link", "etcd") for what in ("ca", "certificate", "key"))
 WITHOUT_EFFECT = {
     **dict.fromkeys(("data_dir", "disk_free_limit_bytes", "fsync_interval_ms", "segment_size_bytes"), _IN_MEMORY),
     **dict.fromkeys(("log_level", "log_format"), _SAYS_NOTHING),
-    **dict.fromkeys((*_CLUSTER, "processes", "etcd_ca", "etcd_certificate", "etcd_key"), _IS_ALONE),
+    **dict.fromkeys((*_CLUSTER, "processes", *_CLUSTER_TLS), _IS_ALONE),
     "load_definitions": "a broker in a test starts empty: declare what the test needs",
 }
 

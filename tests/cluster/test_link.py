@@ -47,7 +47,7 @@ async def linked(
         await inner.send_all(b"welcome")
         while data := await inner.receive_some(65_536):
             received.extend(data)
-        await stream.aclose()
+        await inner.aclose()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, serve, listeners)

@@ -225,6 +225,11 @@ def test_a_mistake_in_a_file_is_told_in_our_words_with_its_line(toml: Path) -> N
         ({"management_tls_port": "0"}, "name a certificate with tls_certificate"),
         ({"cluster_secret": "s"}, "this node is alone: name its cluster with cluster"),
         ({"cluster": "etcd://h:1/c", "etcd_ca": "ca.pem"}, "TLS to etcd is off: use etcds://"),
+        ({"link_certificate": "c.pem"}, "this node is alone: name its cluster with cluster"),
+        ({"cluster": "etcd://h:1/c", "link_ca": "ca.pem"}, "name a certificate with link_certificate"),
+        ({"cluster": "etcd://h:1/c", "link_certificate": "c.pem"}, "no authority is trusted: name one with link_ca"),
+        ({"with_etcd": "a=10.0.0.1", "etcd_ca": "ca.pem"}, "name their certificate with etcd_certificate"),
+        ({"with_etcd": "a=10.0.0.1", "etcd_certificate": "c.pem"}, "name one with etcd_ca"),
         ({"cluster": "etcd://h:1/c", "load_definitions": "d"}, "definitions by 'amqp-broker definitions import'"),
         (
             {"cluster": "etcd://h:1/c", "journal_unawaited_bytes_max": "1"},
