@@ -73,8 +73,10 @@ def serve_cluster(settings: Settings, fail: Callable[[ExitCode, str], NoReturn])
             if configuration.members:
                 member = configuration.members, configuration.node_name
                 place, quota_bytes = folder.path / FOLDER_NAME, settings.etcd_quota_bytes
-                command = etcd_command(*member, configuration.cluster, place, quota_bytes)
-                etcd = partial(look_after, command, partial(initial_state, *member, place))
+                cluster, files = configuration.cluster, configuration.member_files
+                command = etcd_command(*member, cluster, place, quota_bytes, files)
+                tls = configuration.addresses[0].tls  # the same for all
+                etcd = partial(look_after, command, partial(initial_state, *member, place, tls))
             node = ClusterNode(settings, configuration, folder.path, _administration)
             ready = partial(announcements.node_ready, cluster=configuration.cluster, log_format=settings.log_format)
             trio.run(_serve, node, etcd, ServiceManager(os.environ), ready)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from amqp_broker.cluster.etcd_member import MemberPlace, members_in
+from amqp_broker.cluster.etcd_member import MemberFiles, MemberPlace, members_in
 from amqp_broker.cluster.members import Address
 from amqp_broker.explanations import no_password, system_reason
 from amqp_broker.settings import DESCRIPTIONS, SettingError, Settings
@@ -38,6 +38,7 @@ class ClusterConfiguration:
         lease_ttl_s: after how long without a word from it a node counts as gone.
         members: of etcd, where the nodes look after them.
         shards: how many there are.
+        member_files: for TLS of the members that the nodes look after; None where they are without.
     """
 
     cluster: str
@@ -49,6 +50,7 @@ class ClusterConfiguration:
     lease_ttl_s: int
     members: dict[str, MemberPlace] = field(default_factory=dict)  # of etcd, by node; where the nodes look after them
     shards: int = 1
+    member_files: MemberFiles | None = None
 
 
 def cluster_configuration(settings: Settings, *, needs_secret: bool = True) -> ClusterConfiguration:
@@ -96,7 +98,10 @@ def _check_secret(settings: Settings, needs_secret: bool) -> None:
 
 def _with_etcd(settings: Settings, needs_secret: bool) -> ClusterConfiguration:
     """Of a node that looks after a member of etcd."""
-    members = members_in(settings.with_etcd)
+    certificate = settings.etcd_certificate
+    files = MemberFiles(certificate, settings.etcd_key or certificate, settings.etcd_ca) if certificate else None
+    tls = _tls(settings) if files is not None else None
+    members = members_in(settings.with_etcd, is_tls=files is not None)
     name = settings.node_name or socket.gethostname()
     if "/" in settings.cluster:
         raise SettingError(
@@ -108,7 +113,7 @@ def _with_etcd(settings: Settings, needs_secret: bool) -> ClusterConfiguration:
     is_unset = settings.link_host == DESCRIPTIONS["link_host"].default
     return ClusterConfiguration(
         settings.cluster or NAME,
-        tuple(Address(place.host, place.port) for place in members.values()),
+        tuple(Address(place.host, place.port, tls=tls) for place in members.values()),
         settings.cluster_secret,
         name,
         members[name].host if is_unset and name in members else settings.link_host,
@@ -116,6 +121,7 @@ def _with_etcd(settings: Settings, needs_secret: bool) -> ClusterConfiguration:
         -(-settings.lease_ttl_ms // 1000),
         members,
         settings.cluster_shards,
+        files,
     )
 
 

@@ -6,25 +6,29 @@ written by then is of no use any more, so they are asked first. The process is `
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from amqp_broker.cluster.etcd_member import CannotBegin, MemberPlace
-from amqp_broker.cluster.members import Member
+from amqp_broker.cluster.members import Credentials, Member
 from amqp_broker.etcd import messages
 
 NEW: Final = "new"
 EXISTING: Final = "existing"
 
 
-def initial_state(members: Mapping[str, MemberPlace], name: str, folder: Path) -> str:
+def initial_state(
+    members: Mapping[str, MemberPlace], name: str, folder: Path, tls: ssl.SSLContext | None = None
+) -> str:
     """What etcd is to be told, in a thread. With data it takes no notice.
 
     Args:
         members: all of them.
         name: which one is to begin.
         folder: for its data.
+        tls: how the others are asked; None without TLS.
 
     Raises:
         CannotBegin: the others are there, and do not wait for it.
@@ -34,7 +38,7 @@ def initial_state(members: Mapping[str, MemberPlace], name: str, folder: Path) -
     url = members[name].peer_url
     add = f"etcdctl member add {name} --peer-urls={url}"
     for one, place in members.items():
-        listed = _listed_by(place) if one != name else None
+        listed = _listed_by(place, tls) if one != name else None
         if listed is None:
             continue
         found = next((member for member in listed if url in member.peer_urls), None)
@@ -54,9 +58,9 @@ def initial_state(members: Mapping[str, MemberPlace], name: str, folder: Path) -
     return NEW
 
 
-def _listed_by(place: MemberPlace) -> list[messages.Member] | None:
+def _listed_by(place: MemberPlace, tls: ssl.SSLContext | None) -> list[messages.Member] | None:
     """All members, as one of them knows them; None where it does not answer."""
-    member = Member(place.host, place.port)
+    member = Member(place.host, place.port, Credentials(tls=tls))
     outcome = member.call_all(messages.MEMBER_LIST, [b""])[0]
     member.close()
     return messages.Member.read_all(outcome) if isinstance(outcome, bytes) else None

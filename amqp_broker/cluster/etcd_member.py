@@ -64,24 +64,57 @@ class MemberPlace:
     Args:
         host: its machine.
         port: of its clients; the other members come to the next one.
+        is_tls: whether TLS is spoken at both.
     """
 
     host: str
     port: int = CLIENT_PORT
+    is_tls: bool = False
 
     @property
     def client_url(self) -> str:
         """Where clients reach it."""
-        return f"http://{_bracketed(self.host)}:{self.port}"
+        return f"{self._scheme}://{_bracketed(self.host)}:{self.port}"
 
     @property
     def peer_url(self) -> str:
         """Where the other members do."""
-        return f"http://{_bracketed(self.host)}:{self.port + 1}"
+        return f"{self._scheme}://{_bracketed(self.host)}:{self.port + 1}"
+
+    @property
+    def _scheme(self) -> str:
+        return "https" if self.is_tls else "http"
 
 
-def members_in(text: str) -> dict[str, MemberPlace]:
+@dataclass(frozen=True, slots=True)
+class MemberFiles:
+    """The files with which a member speaks TLS: to its clients and to the other members the same.
+
+    Args:
+        certificate: for both servers and clients, and for the address of its machine.
+        key: the certificate's; it may be the same file.
+        authorities: that the certificates of clients and of other members come from.
+    """
+
+    certificate: str
+    key: str
+    authorities: str
+
+    @property
+    def options(self) -> list[str]:
+        """More of etcd's command line."""
+        options = ["--client-cert-auth", "--peer-client-cert-auth"]
+        for prefix in ("--", "--peer-"):
+            options += [f"{prefix}cert-file", self.certificate, f"{prefix}key-file", self.key]
+            options += [f"{prefix}trusted-ca-file", self.authorities]
+        return options
+
+
+def members_in(text: str, *, is_tls: bool = False) -> dict[str, MemberPlace]:
     """The members that the setting ``with_etcd`` names.
+
+    Args:
+        is_tls: whether they speak TLS.
 
     Raises:
         SettingError: it cannot be read.
@@ -94,7 +127,7 @@ def members_in(text: str) -> dict[str, MemberPlace]:
             host, port = place, str(CLIENT_PORT)
         if not name or not host or not port.isdecimal() or not 0 < int(port) < 65_535 or name in members:
             raise SettingError(f"with_etcd takes {FORM}, each name once: '{one}' is none")
-        members[name] = MemberPlace(host.strip("[]"), int(port))
+        members[name] = MemberPlace(host.strip("[]"), int(port), is_tls)
     for member in members.values():
         if not _can_be_listened_at(member.host):
             raise SettingError(f"with_etcd takes IP addresses, as etcd listens at no name: '{member.host}' is none")
@@ -111,7 +144,14 @@ def _can_be_listened_at(host: str) -> bool:
     return True
 
 
-def etcd_command(members: dict[str, MemberPlace], name: str, cluster: str, folder: Path, quota_bytes: int) -> list[str]:
+def etcd_command(
+    members: dict[str, MemberPlace],
+    name: str,
+    cluster: str,
+    folder: Path,
+    quota_bytes: int,
+    files: MemberFiles | None = None,
+) -> list[str]:
     """How a member is started, without its initial state (``etcd_beginning.py``).
 
     Args:
@@ -120,6 +160,7 @@ def etcd_command(members: dict[str, MemberPlace], name: str, cluster: str, folde
         cluster: that they are of; members of another one are refused.
         folder: for its data.
         quota_bytes: how much it may hold.
+        files: for TLS; None for none.
 
     Raises:
         EtcdMissing: it is not installed.
@@ -140,6 +181,7 @@ def etcd_command(members: dict[str, MemberPlace], name: str, cluster: str, folde
         *("--initial-cluster", ",".join(f"{one}={url}" for one, url in peers.items())),
         *("--quota-backend-bytes", str(quota_bytes), "--snapshot-count", str(SNAPSHOT_COUNT)),
         *("--logger", "zap", "--log-outputs", "stderr", "--log-level", "warn"),
+        *(files.options if files is not None else ()),
     ]
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trustme
 
 from amqp_broker.cluster import etcd_beginning
 from amqp_broker.cluster.configuration import cluster_configuration
 from amqp_broker.cluster.etcd_beginning import initial_state
-from amqp_broker.cluster.etcd_member import CannotBegin, MemberPlace, members_in
+from amqp_broker.cluster.etcd_member import CannotBegin, MemberPlace, etcd_command, members_in
 from amqp_broker.etcd.messages import Member
 from amqp_broker.settings import SettingError, Settings
 from interop.brokers import our_environment
@@ -83,10 +87,44 @@ def test_a_member_without_data_begins_as_the_others_expect(
     assert initial_state(members_in(THREE), "c", tmp_path) == "new"
 
 
-class Nodes:
-    """Three nodes on the loopback, one command each."""
+def test_one_set_of_files_is_for_clients_and_for_other_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    issued = trustme.CA().issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))
+    issued.cert_chain_pems[0].write_to_path(str(tmp_path / "ca.pem"))
+    both, authorities = str(tmp_path / "both.pem"), str(tmp_path / "ca.pem")
+    plain = Settings(with_etcd="a=127.0.0.1", node_name="a", cluster_secret="s")
 
-    def __init__(self, folder: Path) -> None:
+    def started(settings: Settings) -> tuple[bool, list[str]]:
+        found = cluster_configuration(settings)
+        files = found.member_files
+        command = etcd_command(found.members, "a", found.cluster, tmp_path / "etcd", 1, files)
+        return found.addresses[0].tls is not None, command
+
+    is_tls, command = started(plain)
+    assert not is_tls
+    assert not [word for word in command if "cert" in word or "https" in word]
+    is_tls, command = started(replace(plain, etcd_certificate=both, etcd_ca=authorities))
+    assert is_tls
+    assert not [word for word in command if "http://" in word]
+    given = dict(itertools.pairwise(command))
+    for prefix in ("--", "--peer-"):
+        files = [given[f"{prefix}{name}"] for name in ("cert-file", "key-file", "trusted-ca-file")]
+        assert files == [both, both, authorities]
+        assert f"{prefix}client-cert-auth" in command
+    assert given["--initial-cluster"] == "a=https://127.0.0.1:2380"
+
+
+class Nodes:
+    """Three nodes on the loopback, one command each.
+
+    Args:
+        folder: for all that they write.
+        environment: more of theirs.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self._environment = environment
         places = zip("abc", free_pairs(3), strict=True)
         self._members = ",".join(f"{name}=127.0.0.1:{port}" for name, port in places)
         self._folder = folder
@@ -101,6 +139,7 @@ class Nodes:
             "AMQP_BROKER_LINK_PORT": "0",
             "AMQP_BROKER_MANAGEMENT_PORT": "-1",
             "AMQP_BROKER_METRICS_PORT": "-1",
+            **self._environment,
         }
         with (self._folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
@@ -133,8 +172,17 @@ def runs(process: int) -> bool:
 
 @pytest.mark.skipif(ETCD is None, reason="etcd is not installed (Debian: etcd-server)")
 @pytest.mark.skipif("CLUSTER_ROUNDS" not in os.environ, reason="takes seconds: make cluster-torture")
-def test_three_commands_are_a_cluster(tmp_path: Path) -> None:
-    nodes = Nodes(tmp_path)
+@pytest.mark.parametrize("secured", [(), ("ETCD", "LINK")], ids=["plain", "TLS"])
+def test_three_commands_are_a_cluster(secured: tuple[str, ...], tmp_path: Path) -> None:
+    """With TLS, one file has a certificate and its key for all that nodes and members of etcd say to each other."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "node.pem"))
+    files = {"CA": str(tmp_path / "ca.pem"), "CERTIFICATE": str(tmp_path / "node.pem")}
+    nodes = Nodes(
+        tmp_path, {f"AMQP_BROKER_{prefix}_{name}": file for prefix in secured for name, file in files.items()}
+    )
     try:
         for name in "abc":
             nodes.start(name)
