@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from amqp_broker.journal.begun_writes import begin_writing
 from amqp_broker.journal.direct_writes import DIRECT_BYTES_MIN, DirectWriter
 from amqp_broker.journal.records import Part
 from amqp_broker.journal.stretches import FileStretch
@@ -91,15 +92,18 @@ class RealFile:
             if self._direct_descriptor >= 0:
                 self._direct_writer.write(self._descriptor, self._direct_descriptor, parts, offset)
                 return
-        for first in range(0, len(parts), _PARTS_MAX):
-            portion = parts[first : first + _PARTS_MAX]
-            size = sum(sizes[first : first + _PARTS_MAX])
+        first = 0
+        while first < len(parts):
+            end = _portion_end(sizes, first)
+            portion, size = parts[first:end], sum(sizes[first:end])
             written = _write_parts(self._descriptor, portion, offset)
             if written < size:
                 data = memoryview(b"".join(portion))
                 while written < size:
                     written += os.pwrite(self._descriptor, data[written:], offset + written)
-            offset += size
+            if size_bytes >= DIRECT_BYTES_MIN:
+                begin_writing(self._descriptor, offset, size)
+            first, offset = end, offset + size
 
     def _zeros_behind(self, offset: int, size_bytes: int) -> bytes | memoryview:
         """What is to be written behind a write, if anything."""
@@ -176,8 +180,18 @@ class RealFiles:
 
 _ZEROS = memoryview(bytes(FILLED_AHEAD_BYTES))
 _PARTS_MAX = 1024  # in one call
+_PORTION_BYTES = 1_048_576  # in one call, about: the disk begins with them while what comes next is copied
 _SENDS_FILES = hasattr(os, "sendfile")
 _READ_WITHOUT_WAITING: int = getattr(os, "RWF_NOWAIT", 0)  # Linux has it
+
+
+def _portion_end(sizes: Sequence[int], first: int) -> int:
+    """Behind which part what is written in one call ends."""
+    end, size = first, 0
+    while end < len(sizes) and end - first < _PARTS_MAX and size < _PORTION_BYTES:
+        size += sizes[end]
+        end += 1
+    return end
 
 
 def _write_parts(descriptor: int, parts: Sequence[Part], offset: int) -> int:
