@@ -37,6 +37,7 @@ class Segment:
     """
 
     __slots__ = (
+        "_first_live",
         "disk_bytes",
         "drops",
         "file",
@@ -63,6 +64,7 @@ class Segment:
         self.offsets: array[int] = array("I", [0])
         self.flags = bytearray()
         self.drops = Runs()
+        self._first_live = 0  # or further on
         self.live_bytes = 0
         self.disk_bytes = 0
         self.overhead_bytes = 0
@@ -172,6 +174,17 @@ class Segment:
         high = bisect_right(self.offsets, start, index)
         if self.flags.find(SHARED, low, high) < 0:
             self.live_bytes -= self.offsets[high] - start
+
+    def bytes_from_first_live(self) -> int:
+        """How many bytes its first live record and all behind it take; 0 where none lives."""
+        flags, before = self.flags, self._first_live
+        single = flags.find(SINGLE, before)
+        shared = flags.find(SHARED, before, single if single >= 0 else len(flags))
+        first = shared if shared >= 0 else single
+        if first < 0:
+            return 0
+        self._first_live = first  # what is dead before it stays so
+        return self.offsets[-1] - self.offsets[first]
 
     @property
     def kept_bytes(self) -> int:

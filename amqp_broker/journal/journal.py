@@ -65,6 +65,7 @@ class SegmentJournal:
         self._batches: tuple[GatheredBatch, ...] = (self._gathering,)
         self._reclaim: SegmentReclaim | None = None
         self._may_reclaim = True
+        self._is_disk_full = False
         self._written_position = 0
         self._synced_position = 0
         self._must_sync = False
@@ -230,9 +231,11 @@ class SegmentJournal:
         if written.outcome is not None:
             if isinstance(written.outcome, JournalFull):
                 self._synced_position = self._written_position
+                self._is_disk_full = self._may_reclaim = True
             else:
                 self._failure = str(written.outcome)
             raise written.outcome
+        self._is_disk_full = self.is_short_of_space
         self._install(written)
         self._writing = None
         self._batches = (*self._set_aside, self._gathering)
@@ -356,7 +359,7 @@ class SegmentJournal:
         if self._must_sync and self._synced_position < self._written_position:
             return None  # it was found before that there is something to free, and it is not synced yet
         segments = self._index.segments
-        chosen = choose_segments(segments[:-1], self._segment_bytes)
+        chosen = choose_segments(segments[:-1], self._segment_bytes, self._is_disk_full)
         if not chosen:
             self._may_reclaim = False
         elif self._synced_position < self._written_position:

@@ -30,25 +30,28 @@ _FRAME_BYTES = SEGMENT_HEADER_BYTES + 3 * BLOCK_HEADER_BYTES
 """What even the smallest segment takes besides records and drops."""
 
 
-def choose_segments(closed: Sequence[Segment], segment_bytes: int) -> Sequence[Segment]:
+def choose_segments(closed: Sequence[Segment], segment_bytes: int, is_disk_full: bool = False) -> Sequence[Segment]:
     """The neighbours that are best rewritten next; empty when nothing is worth it.
 
     What can be removed without a copy goes first: on a full disk there is no space for copies, and this makes some.
-    Then a segment is worth it when it is under half live. So are the oldest with anything dead in them, when all
-    together still take more than twice what is live (that is how drops are forgotten in the end), and small ones, when
-    there are many.
+    Then a segment is worth it when it is under half live, unless it goes from its beginning on, as a stream does and a
+    queue that is consumed: what is left goes soon without a copy. So are the oldest with anything dead in them, when
+    all together still take more than twice what is live (that is how drops are forgotten in the end), and small ones,
+    when there are many.
 
     Args:
         closed: all segments that are not written to any more, in order.
         segment_bytes: the size of a full one.
+        is_disk_full: whether any space is worth a copy.
     """
     for number, segment in enumerate(closed):
         if _needs_no_copy(segment):
             return _following(closed, number, _needs_no_copy)
     for number, segment in enumerate(closed):
-        if not segment.is_damaged and (_is_wasteful(segment) or (number == 0 and not segment.live_bytes)):
+        is_worth_it = _is_worth_a_copy(segment, is_disk_full)
+        if not segment.is_damaged and (is_worth_it or (number == 0 and not segment.live_bytes)):
             return (
-                _with_neighbours(closed, number, segment_bytes)
+                _with_neighbours(closed, number, segment_bytes, is_disk_full)
                 if segment.live_bytes
                 else _following(closed, number, _is_dead)
             )
@@ -56,10 +59,10 @@ def choose_segments(closed: Sequence[Segment], segment_bytes: int) -> Sequence[S
     if disk_bytes > 2 * sum(segment.live_bytes for segment in closed) + segment_bytes // 2:
         for number, segment in enumerate(closed):
             if not segment.is_damaged and _dead_bytes(segment) > segment.disk_bytes // 16:
-                return _with_neighbours(closed, number, segment_bytes)
+                return _with_neighbours(closed, number, segment_bytes, is_disk_full)
     if len(closed) > 16 + 2 * (disk_bytes // segment_bytes):
         for number in range(len(closed)):
-            chosen = _with_neighbours(closed, number, segment_bytes)
+            chosen = _with_neighbours(closed, number, segment_bytes, is_disk_full)
             if len(chosen) > 1 and not chosen[0].is_damaged:
                 return chosen
     return ()
@@ -72,6 +75,15 @@ def _dead_bytes(segment: Segment) -> int:
 def _is_wasteful(segment: Segment) -> bool:
     overhead_bytes = max(segment.overhead_bytes, _FRAME_BYTES + segment.drops.encoded_bytes)
     return segment.disk_bytes > 2 * (segment.live_bytes + overhead_bytes)
+
+
+def _is_worth_a_copy(segment: Segment, is_disk_full: bool) -> bool:
+    """Whether it is wasteful, and does not go from its beginning on: most of what lies behind its first live record is
+    dead as well.
+    """
+    if not _is_wasteful(segment):
+        return False
+    return is_disk_full or segment.live_bytes <= segment.bytes_from_first_live() // 2
 
 
 def _is_dead(segment: Segment) -> bool:
@@ -92,7 +104,9 @@ def _following(closed: Sequence[Segment], low: int, is_like_it: Callable[[Segmen
     return closed[low:high]
 
 
-def _with_neighbours(closed: Sequence[Segment], number: int, segment_bytes: int) -> Sequence[Segment]:
+def _with_neighbours(
+    closed: Sequence[Segment], number: int, segment_bytes: int, is_disk_full: bool
+) -> Sequence[Segment]:
     """A segment and those beside it that are small or worth it too, as long as one segment holds what is kept."""
     low, high = number, number + 1
     kept_bytes = closed[number].kept_bytes
@@ -101,7 +115,7 @@ def _with_neighbours(closed: Sequence[Segment], number: int, segment_bytes: int)
         if high - low >= SEGMENTS_AT_ONCE_MAX or not 0 <= neighbour < len(closed):
             return False
         segment = closed[neighbour]
-        is_small = segment.disk_bytes <= segment_bytes // 4 or _is_wasteful(segment)
+        is_small = segment.disk_bytes <= segment_bytes // 4 or _is_worth_a_copy(segment, is_disk_full)
         return is_small and not segment.is_damaged and kept_bytes + segment.kept_bytes <= segment_bytes
 
     while fits(high):

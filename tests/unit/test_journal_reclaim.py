@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import deque
 from random import Random
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from amqp_broker.journal.failures import JournalDamaged, JournalFailed
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.memory_files import MemoryFiles
+from amqp_broker.journal.reclaim import choose_segments
 from amqp_broker.journal.records import RECORD_HEADER_BYTES
 from tests.unit.journal_helpers import SEGMENT_BYTES, commit, opened, reclaim_all
 
@@ -63,6 +65,27 @@ def chosen(live: list[int], order: str, count: int, random: Random) -> list[int]
     if order == "random":
         return random.sample(live, min(count, len(live)))
     return [reference for reference in live if reference % 10][:count]
+
+
+def test_what_goes_from_its_beginning_on_is_not_copied_but_on_a_full_disk() -> None:
+    files = MemoryFiles()
+    journal, _ = opened(files)
+    live: deque[int] = deque()
+    wasteful = 0
+    for _ in range(500):
+        live.append(journal.put(1, bytes(200)))
+        if len(live) > 200:
+            journal.drop(live.popleft())
+        commit(journal)
+        while (work := journal.take_reclaim()) is not None:
+            while not work.step():
+                pass
+            assert work.replacement is None, "it was copied"
+            journal.reclaimed(work)
+        closed = journal._index.segments[:-1]
+        wasteful += len(choose_segments(closed, SEGMENT_BYTES, is_disk_full=True)) > 0
+    assert wasteful > 100
+    assert files.used_bytes <= 2 * journal.live_bytes + 2 * SEGMENT_BYTES
 
 
 def test_one_live_record_does_not_pin_a_segment() -> None:
