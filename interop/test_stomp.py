@@ -235,6 +235,35 @@ def test_headers_of_amqp_that_a_client_of_stomp_may_not_read(
     assert frame.headers["message-id"].startswith("T_s@@")
 
 
+@pytest.mark.parametrize(
+    ("headers", "begins_at"),
+    [
+        ({"x_stream_offset": "first"}, 0),
+        ({"x_stream_offset": "offset=1"}, 1),
+        ({"x_stream_offset": "timestamp=1577836800"}, 0),
+        ({"x_stream_offset": "last"}, 2),
+        ({"x_stream_offset": "first", "x_stream_filter": "plum,pear"}, 2),
+        ({"x_stream_offset": "first", "x_stream_filter": "pear", "x_stream_match_unfiltered": "true"}, 0),
+    ],
+    ids=lambda value: "-".join(value.values()) if isinstance(value, dict) else str(value),
+)
+def test_a_stream_is_read_from_a_place(
+    broker: BrokerUnderTest, stomp: StompClient, headers: dict[str, str], begins_at: int
+) -> None:
+    if "x_stream_filter" in headers and broker.kind == "rabbitmq" and broker.version < (3, 13):
+        pytest.skip("RabbitMQ 3.10 has no filters")
+    path = f"/queue/{broker.queue_name()}"
+    for body, value in ((b"0", ""), (b"1", "apple"), (b"2", "pear")):
+        filtered = {"x_stream_filter_value": value} if value else {}
+        stomp.call("SEND", body, destination=path, x_queue_type="stream", x_max_age="1h", **filtered)
+    stomp.call("SUBSCRIBE", id="s", destination=path, ack="client", prefetch_count="1", **headers)
+    frame = stomp.take()
+    assert (frame.body, frame.headers["x-stream-offset"]) == (b"%d" % begins_at, str(begins_at))
+    if begins_at == 1:
+        stomp.send("ACK", id=frame.headers["ack"])
+        assert stomp.take().body == b"2"
+
+
 def test_an_error_names_the_receipt_of_its_frame(broker: BrokerUnderTest, stomp: StompClient) -> None:
     for command, headers in (
         ("SEND", {"destination": "nowhere/x"}),

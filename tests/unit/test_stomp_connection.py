@@ -435,6 +435,64 @@ def test_a_subscriber_that_does_not_read_holds_its_queue_back() -> None:
     assert len(bodies) == 10
 
 
+# --- streams
+
+
+def stream_of(broker: MemoryBroker, *bodies: bytes) -> StompClient:
+    """A client that has filled the stream `s`, an entry a second; those that begin with o have that as filter value."""
+    client = connected(broker)
+    for body in bodies:
+        filtered = {"x_stream_filter_value": "o"} if body.startswith(b"o") else {}
+        client.send("SEND", body, destination="/queue/s", x_queue_type="stream", x_max_age="1h", **filtered)
+        broker.advance(1_000)
+    assert broker.queue("s").traits().shown_as == "stream"
+    return client
+
+
+@pytest.mark.parametrize(
+    ("headers", "wanted"),
+    [
+        ({}, []),
+        ({"x_stream_offset": "next"}, []),
+        ({"x_stream_offset": "first"}, [b"a", b"o1", b"b", b"o2"]),
+        ({"x_stream_offset": "last"}, [b"o2"]),
+        ({"x_stream_offset": "offset=2"}, [b"b", b"o2"]),
+        ({"x_stream_offset": "2s"}, [b"b", b"o2"]),
+        ({"x_stream_offset": "first", "x_stream_filter": "o"}, [b"o1", b"o2"]),
+        ({"x_stream_offset": "first", "x_stream_filter": "x,o"}, [b"o1", b"o2"]),
+        (
+            {"x_stream_offset": "first", "x_stream_filter": "x", "x_stream_match_unfiltered": "true"},
+            [b"a", b"b"],
+        ),
+    ],
+)
+def test_a_stream_is_read_from_any_place(broker: MemoryBroker, headers: dict[str, str], wanted: list[bytes]) -> None:
+    client = stream_of(broker, b"a", b"o1", b"b", b"o2")
+    client.send("SUBSCRIBE", id="0", destination="/queue/s", ack="client", prefetch_count="10", **headers)
+    assert client.bodies() == wanted
+
+
+def test_a_stream_is_read_from_a_time_on(broker: MemoryBroker) -> None:
+    client = stream_of(broker, b"a", b"b", b"c")
+    at_s = (broker.clock.wall_ms() - 2_000) // 1000
+    client.send(
+        "SUBSCRIBE",
+        id="0",
+        destination="/queue/s",
+        ack="client",
+        prefetch_count="10",
+        x_stream_offset=f"timestamp={at_s}",
+    )
+    assert [(one.body, one.headers["x-stream-offset"]) for one in client.read()] == [(b"b", "1"), (b"c", "2")]
+
+
+@pytest.mark.parametrize("offset", ["timestamp=soon", "offset=-1", "timestamp=" + "9" * 5_000, "sometime"])
+def test_a_place_in_a_stream_that_there_is_not(broker: MemoryBroker, offset: str) -> None:
+    client = stream_of(broker, b"a")
+    client.send("SUBSCRIBE", id="0", destination="/queue/s", ack="client", prefetch_count="10", x_stream_offset=offset)
+    assert client.error()[0] == "precondition_failed"
+
+
 # --- UNSUBSCRIBE
 
 

@@ -8,12 +8,13 @@ from amqp_broker.access.client import Client
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.protocols.stomp.destinations import Destination
 from amqp_broker.protocols.stomp.frames import Frame
-from amqp_broker.wire.table import FieldValue, Table
+from amqp_broker.wire.table import FieldValue, Table, Timestamp
 
 if TYPE_CHECKING:
     from amqp_broker.broker.virtual_host import VirtualHost
 
 DECLARED_MAX: Final = 1_024  # queues that a connection remembers to have declared
+NUMBER_DIGITS_MAX: Final = 18  # of a place in a stream
 TEXT_ARGUMENTS: Final = ("x-dead-letter-exchange", "x-dead-letter-routing-key", "x-queue-type", "x-max-age")
 NUMBER_ARGUMENTS: Final = (
     "x-expires", "x-max-length", "x-max-length-bytes", "x-max-priority", "x-message-ttl",
@@ -111,11 +112,19 @@ def consumer_arguments(frame: Frame) -> Table:
     offset = frame.headers.get("x-stream-offset")
     if offset is not None:
         arguments["x-stream-offset"] = _stream_offset(offset.strip())
+    wanted = frame.headers.get("x-stream-filter")
+    if wanted is not None:
+        arguments["x-stream-filter"] = [*wanted.split(",")]
+    if "x-stream-match-unfiltered" in frame.headers:
+        arguments["x-stream-match-unfiltered"] = frame.is_true("x-stream-match-unfiltered")
     return arguments
 
 
 def _stream_offset(text: str) -> FieldValue:
-    """Where in a stream to begin: a word, or a number behind ``offset=``."""
+    """Where in a stream to begin: a word, a number behind ``offset=``, or seconds since 1970 behind ``timestamp=``."""
     kind, _, value = text.partition("=")
-    is_number = value.isascii() and value.isdigit() and len(value) < 20
-    return int(value) if kind == "offset" and is_number else text
+    if not (value.isascii() and value.isdigit() and len(value) <= NUMBER_DIGITS_MAX):
+        return text
+    if kind == "timestamp":
+        return Timestamp(int(value))
+    return int(value) if kind == "offset" else text
