@@ -92,6 +92,32 @@ async def test_others_have_their_turn_while_many_are_described(
 
 
 @on_a_jumping_clock
+async def test_what_a_stream_remembers_is_shown() -> None:
+    async with managing() as managed:
+        streams = StreamClient(managed.broker)
+        streams.create("s")
+        streams.declare_publisher(1, "s", "writer")
+        streams.publish(1, {7: data_section(b"m")})
+        streams.store_offset("reader", "s", 2**64 - 1)
+        streams.read()
+        client = await managed.administrator()
+        await client.ask("PUT", "/api/queues/%2F/q", {})
+        managed.broker.administration.add_user("ada", "secret", ("management",))
+
+        async def tracked(where: str, user: str = "guest:guest") -> Any:
+            answer = await client.ask("GET", f"/api/stream/%2F/{where}", user=user)
+            return answer.json if answer.status == 200 else answer.status
+
+        offsets, writers = {"offsets": {"reader": 2**64 - 1}}, {"writers": {"writer": 7}}
+        assert await tracked("s/tracking") == await tracked("s/tracking?type=all") == offsets | writers
+        assert await tracked("s/tracking?type=offset") == offsets
+        assert await tracked("s/tracking?type=writer") == writers
+        assert [await tracked("none/tracking"), await tracked("q/tracking")] == [404, 503]
+        assert await tracked("s/tracking", user="ada:secret") == 401
+        await client.stream.aclose()
+
+
+@on_a_jumping_clock
 async def test_clients_come_over_tls(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = tmp_path / "server.pem"

@@ -1,13 +1,16 @@
-"""Clients of the stream protocol as RabbitMQ's plugin shows them: their connections, publishers and consumers."""
+"""Clients of the stream protocol as RabbitMQ's plugin shows them: their connections, publishers and consumers, and what
+streams remember of them.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.http.authentication import MONITORING, has_tag
 from amqp_broker.management.http.call import Call
-from amqp_broker.management.http.messages import Answer, no_such_object
+from amqp_broker.management.http.messages import Answer, HttpError, answer_json, no_such_object
 from amqp_broker.management.http.router import Access, Endpoint
 from amqp_broker.management.slices import in_slices
 
@@ -134,6 +137,23 @@ async def list_consumers(call: Call) -> Answer:
     return await Listing(call, found, describe, lambda one: one[1].stream.name, has_pages=False).answer()
 
 
+async def show_tracking(call: Call) -> Answer:
+    """How far consumers are that had it stored, and what publishers with a name have published last; one of the two
+    where the query's ``type`` says ``offset`` or ``writer``."""
+    queue = call.virtual_host().queues.get(call.variables["queue"])
+    if queue is None:
+        raise no_such_object()
+    if not isinstance(queue, StreamQueue):
+        raise HttpError(503, "service_unavailable", "The stream leader is not available")
+    kind = call.request.query.get("type")
+    tracked: dict[str, dict[str, int]] = {}
+    if kind != "writer":
+        tracked["offsets"] = queue.offsets.values()
+    if kind != "offset":
+        tracked["writers"] = queue.sequences.values()
+    return answer_json(tracked)
+
+
 def _is_open(call: Call, connection: Connection) -> bool:
     """Whether a connection is there still: one that has gone can say nothing of itself."""
     return connection in call.broker.open_connections
@@ -151,4 +171,5 @@ ENDPOINTS = (
     Endpoint("/api/stream/publishers/{vhost}/{queue}", {"GET": (_MANAGEMENT, list_publishers)}),
     Endpoint("/api/stream/consumers", {"GET": (_MANAGEMENT, list_consumers)}),
     Endpoint("/api/stream/consumers/{vhost}", {"GET": (_MANAGEMENT, list_consumers)}),
+    Endpoint("/api/stream/{vhost}/{queue}/tracking", {"GET": (_VIRTUAL_HOST, show_tracking)}),
 )
