@@ -115,16 +115,29 @@ def test_outcomes_that_the_client_names(broker: BrokerUnderTest, client: Amqp10C
 
 @pytest.mark.parametrize("properties", [False, True], ids=["of any kind", "with properties"])
 @pytest.mark.parametrize("is_receiver", [True, False], ids=["source", "target"])
-def test_there_are_no_dynamic_nodes(client: Amqp10Client, is_receiver: bool, properties: bool) -> None:
+def test_dynamic_nodes(broker: BrokerUnderTest, client: Amqp10Client, is_receiver: bool, properties: bool) -> None:
     dynamic: list[Any] = [None, None, None, None, True]
+    lifetime = Map([(Symbol("lifetime-policy"), Described(ULong(DELETE_ON_CLOSE), []))])
     if properties:
-        lifetime = Map([(Symbol("lifetime-policy"), Described(ULong(DELETE_ON_CLOSE), []))])
         dynamic = [None, UInt(0), Symbol("link-detach"), UInt(0), True, lifetime]
     source = composite(SOURCE, dynamic if is_receiver else [])
     target = composite(TARGET, [] if is_receiver else dynamic)
     client.send(ATTACH, "link", UInt(0), is_receiver, None, None, source, target, None, None, UInt(0))
-    what = "sources" if is_receiver else "targets"
-    assert ended(client) == ("amqp:not-implemented", f"Dynamic {what} not supported")
+    if not broker.differs("dynamic-nodes"):
+        what = "sources" if is_receiver else "targets"
+        assert ended(client) == ("amqp:not-implemented", f"Dynamic {what} not supported")
+        return
+    address, *others = client.expect(ATTACH).field(5 if is_receiver else 6).value[:6]
+    assert others == [0, "link-detach", 0, True, lifetime]
+    if is_receiver:
+        client.sender(address, 1)
+        assert client.publish(message(b"m"), 1) == ACCEPTED
+        client.flow(0, 1)
+    else:
+        assert client.expect(FLOW).field(6) > 0
+        assert client.publish(message(b"m")) == ACCEPTED
+        client.receiver(address, 1, credit=1)
+    assert body_of(taken(client, 1)[0]) == "m"
 
 
 def test_many_go_back_in_their_order(broker: BrokerUnderTest, client: Amqp10Client, ch: ChannelUnderTest) -> None:
@@ -427,6 +440,97 @@ def test_a_stream_goes_on_whatever_the_outcome(
     client.settle(got, outcome)
     client.flow(1, 1, count=(FIRST_OF_LINK + 1) & 0xFFFF_FFFF)
     assert body_of(taken(client, 1)[0]) == "b"
+
+
+def test_entries_are_filtered_by_their_values(
+    broker: BrokerUnderTest, client: Amqp10Client, ch: ChannelUnderTest
+) -> None:
+    name = queue(ch, broker, x_queue_type="stream")
+    client.sender(f"/queues/{name}", 9)
+    for body, value in (("a", "apple"), ("b", None), ("c", "orange"), ("d", "apple")):
+        filtered = Map([] if value is None else [(Symbol("x-stream-filter-value"), value)])
+        assert client.publish(message(body.encode(), before=section(0x72, filtered)), 9) == ACCEPTED
+    begins = {"rabbitmq:stream-offset-spec": "first"}
+    for filters, bodies in (
+        ({"rabbitmq:stream-filter": "apple"}, "ad"),
+        ({"rabbitmq:stream-filter": ["apple", "orange"]}, "acd"),
+        ({"rabbitmq:stream-filter": "apple", "rabbitmq:stream-match-unfiltered": True}, "abd"),
+    ):
+        receive(client, name, **begins, **filters)
+        client.flow(1, 10)
+        assert "".join(body_of(one) for one in taken(client, len(bodies))) == bodies
+        client.send(DETACH, UInt(1), True)
+        client.expect(DETACH)
+
+
+def test_entries_are_filtered_by_their_properties(
+    broker: BrokerUnderTest, client: Amqp10Client, ch: ChannelUnderTest
+) -> None:
+    name = queue(ch, broker, x_queue_type="stream")
+    client.sender(f"/queues/{name}", 9)
+    for body, subject in (("a", "one"), ("b", "two"), ("c", "three")):
+        said = section(0x73, [None, None, None, subject]) + section(0x74, Map([("n", Int(len(subject)))]))
+        assert client.publish(message(body.encode(), before=said), 9) == ACCEPTED
+    properties = Described(Symbol("amqp:properties-filter"), Map([(Symbol("subject"), "&p:t")]))
+    application = Described(Symbol("amqp:application-properties-filter"), Map([("n", Int(5))]))
+    first = Described(Symbol("rabbitmq:stream-offset-spec"), "first")
+    asked = [("rabbitmq:stream-offset-spec", first), ("by subject", properties), ("by number", application)]
+    filters = Map([(Symbol(key), value) for key, value in asked])
+    source = composite(SOURCE, [f"/queues/{name}", *[None] * 6, filters])
+    client.send(ATTACH, "in", UInt(1), True, None, None, source, composite(TARGET, []))
+    applied = client.expect(ATTACH).field(5).value[7]
+    client.flow(1, 10)
+    if broker.differs("property-filters"):
+        assert applied == filters
+        assert [body_of(one) for one in taken(client, 1)] == ["c"]
+    else:
+        assert [body_of(one) for one in taken(client, 3)] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("kind", ["classic", "stream"])
+def test_an_attach_is_answered_with_the_filters_that_are_applied(
+    broker: BrokerUnderTest, client: Amqp10Client, ch: ChannelUnderTest, kind: str
+) -> None:
+    name = queue(ch, broker, x_queue_type=kind)
+    asked = [
+        (Symbol("rabbitmq:stream-offset-spec"), Described(Symbol("rabbitmq:stream-offset-spec"), "first")),
+        (Symbol("mine"), Described(Symbol("mine:filter"), "x")),
+    ]
+    source = composite(SOURCE, [f"/queues/{name}", *[None] * 6, Map(asked)])
+    client.send(ATTACH, "in", UInt(1), True, None, None, source, composite(TARGET, []))
+    answered = client.expect(ATTACH).field(5).value[7]
+    if broker.differs("filters-in-force"):
+        assert answered == Map(asked[:1] if kind == "stream" else [])
+    else:
+        assert answered == Map(asked)
+
+
+def test_what_comes_by_1_0_goes_by_0_9_1(broker: BrokerUnderTest, client: Amqp10Client, ch: ChannelUnderTest) -> None:
+    name = queue(ch, broker, x_queue_type="stream")
+    client.sender(f"/queues/{name}")
+    properties = [ULong(5), b"guest", None, "subject", "reply", "c", Symbol("text/plain"), None, None, None, "group"]
+    before = (
+        section(0x70, [True, UByte(3)])
+        + section(0x72, Map([(Symbol("x-here"), "yes"), (Symbol("x-number"), Int(-1))]))
+        + section(0x73, properties)
+        + section(0x74, Map([("n", UByte(3)), ("s", "x"), ("f", 1.5), ("b", True), ("long", -(2**40))]))
+    )
+    assert client.publish(message(b"data", before=before)) == ACCEPTED
+    assert client.publish(section(0x77, "value")) == ACCEPTED
+    ch.qos(10)
+    ch.consume(name, arguments={"x-stream-offset": "first"})
+    data, value = ch.deliveries(2)
+    said = data.properties
+    headers = {key: one for key, one in said.pop("headers").items() if key != "x-amqp-1.0-sections"}
+    assert headers == {
+        "n": 3, "s": "x", "f": 1.5, "b": True, "long": -(2**40), "x-here": "yes", "x-number": -1, "x-stream-offset": 0,
+    }  # fmt: skip
+    assert said == {
+        "message_id": "5", "user_id": "guest", "reply_to": "reply", "correlation_id": "c", "content_type": "text/plain",
+        "app_id": "group", "priority": 3, "delivery_mode": 2,
+    }  # fmt: skip
+    assert (data.body, data.exchange, data.routing_key) == (b"data", "", name)
+    assert (value.properties["message_type"], value.body) == ("amqp-1.0", section(0x77, "value"))
 
 
 def test_dead_letters_go_into_a_stream(broker: BrokerUnderTest, client: Amqp10Client, ch: ChannelUnderTest) -> None:

@@ -159,7 +159,6 @@ const scenarios = {
       ["source", () => connection.create_session(), (session) => session.open_receiver({ source: { address: "/queues/nowhere" } })],
       ["exchange", () => connection.create_session(), (session) => session.open_sender({ target: { address: "/exchanges/nowhere/k" } })],
       ["address", () => connection.create_session(), (session) => session.open_sender({ target: { address: "/wrong/address" } })],
-      ["dynamic", () => connection.create_session(), (session) => session.open_receiver({ source: { dynamic: true } })],
       ["second", () => connection.create_session(), (session) => session.open_sender({ target: { address: "/queues/" + name }, rcv_settle_mode: 1 })],
     ];
     for (const [what, create, open] of attempts) {

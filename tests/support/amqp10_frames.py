@@ -56,6 +56,7 @@ FRAMES = [
     frame(DISPOSITION, True, UInt(0), UInt(0xFFFF_FFFF), False, composite(RELEASED, [])),
     frame(DISPOSITION, True, UInt(1), None, True, composite(MODIFIED, [True, True])),
     frame(ATTACH, "more", UInt(2), False, None, None, composite(SOURCE, []), composite(TARGET, [None])),
+    frame(ATTACH, "made", UInt(3), True, None, None, composite(SOURCE, [*[None] * 4, True]), composite(TARGET, [])),
     frame(DETACH, UInt(1), True),
     frame(END),
     frame(CLOSE),

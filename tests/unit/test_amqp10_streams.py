@@ -18,9 +18,10 @@ from amqp_broker.protocols.amqp10.performatives import (
     RELEASED,
     TRANSFER,
 )
-from amqp_broker.protocols.amqp10.typed import Symbol, Timestamp, UInt, ULong
+from amqp_broker.protocols.amqp10.typed import Symbol, Timestamp, UByte, UInt, ULong
 from tests.support.amqp10_client import Amqp10Client, Heard, annotations_of, message, section, sections_of
 from tests.support.client import Client
+from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker
 
 OFFSET, VALUES, UNFILTERED = "rabbitmq:stream-offset-spec", "rabbitmq:stream-filter", "rabbitmq:stream-match-unfiltered"
@@ -77,6 +78,7 @@ def test_filters_say_where_it_begins_and_what_comes(
     client = with_entries(broker, "a", "o1", "b", "o2")
     attach, *heard = reading(client, filters, credit=10)
     assert attach.code == ATTACH
+    assert {str(name) for name, _ in attach.field(5).value[7].pairs} == filters.keys() - {"nonsense"}
     assert bodies(heard) == wanted
 
 
@@ -101,6 +103,97 @@ def test_filters_mean_nothing_to_other_queues(broker: MemoryBroker) -> None:
     described = Map([(Symbol(OFFSET), Described(Symbol(OFFSET), "first"))])
     (attach,) = client.receiver("/queues/q", 2, source=[*[None] * 6, described])
     assert attach.code == ATTACH
+
+
+PROPERTIES, APPLICATION = "amqp:properties-filter", "amqp:application-properties-filter"
+
+
+def described(name: Any, *pairs: tuple[str, Any]) -> Described:
+    return Described(name, Map([(Symbol(key), value) for key, value in pairs]))
+
+
+@pytest.mark.parametrize(
+    ("filters", "wanted"),
+    [
+        ([described(Symbol(PROPERTIES), ("subject", "apple"))], ["a"]),
+        ([described(ULong(0x173), ("subject", "&p:app"))], ["a", "b"]),
+        ([described(Symbol(PROPERTIES), ("subject", "&s:le"))], ["a"]),
+        ([described(Symbol(PROPERTIES), ("subject", "&&c"))], ["d"]),
+        ([described(Symbol(PROPERTIES), ("subject", None), ("message-id", ULong(2)))], ["b"]),
+        ([described(Symbol(PROPERTIES), ("subject", None))], ["a", "b", "c", "d"]),
+        ([described(Symbol(PROPERTIES), ("subject", "apple"), ("message-id", ULong(2)))], []),
+        ([described(Symbol(PROPERTIES), ("message-id", 1.0))], ["a"]),
+        ([described(Symbol(PROPERTIES), ("message-id", True))], []),
+        ([described(Symbol(PROPERTIES), ("message-id", "1"))], []),
+        ([described(Symbol(APPLICATION), ("n", UByte(1)))], ["a", "c"]),
+        ([described(ULong(0x174), ("n", None))], ["a", "b", "c"]),
+        ([described(Symbol(APPLICATION), ("n", UByte(1)), ("color", "red"))], ["c"]),
+        ([described(Symbol(APPLICATION), ("bytes", b"x"))], ["b"]),
+        (
+            [described(Symbol(APPLICATION), ("n", UByte(1))), described(Symbol(PROPERTIES), ("subject", "apple"))],
+            ["a"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("broker_type", [MemoryBroker, DiskBroker])
+def test_filters_by_properties(broker_type: type[MemoryBroker], filters: list[Described], wanted: list[str]) -> None:
+    client = with_entries(broker_type())
+    client.sender("/queues/s", 3)
+    entries = [
+        ("a", [ULong(1), None, None, "apple"], [("n", UByte(1)), ("color", "green")]),
+        ("b", [ULong(2), None, None, "application"], [("n", UByte(2)), ("bytes", b"x")]),
+        ("c", [], [("n", UInt(1)), ("color", "red")]),
+        ("d", [ULong(2**63), None, None, "&c"], []),
+    ]
+    for body, properties, application in entries:
+        before = section(0x73, properties) + section(0x74, Map([*application]))
+        client.transfer(message(body.encode(), before=before), 3)
+    client.read()
+    named = {"first": Described(Symbol(OFFSET), "first"), **{f"mine {place}": one for place, one in enumerate(filters)}}
+    said = Map([(Symbol(OFFSET if name == "first" else name), one) for name, one in named.items()])
+    attach, *heard = client.receiver("/queues/s", source=[*[None] * 6, said], credit=len(wanted) + 1)
+    assert attach.field(5).value[7] == said
+    assert bodies(heard) == wanted
+    client.flow(1, 1, count=(0xFFFF_FFFB + len(wanted)) & 0xFFFF_FFFF, drain=True)
+    assert [(one.code, one.field(6)) for one in client.read()] == [(FLOW, 0)], "what is passed by takes no credit"
+
+
+@pytest.mark.parametrize(
+    "filter_",
+    [
+        described(Symbol(PROPERTIES), ("subject", "&x:apple")),
+        described(Symbol(PROPERTIES), ("colour", "apple")),
+        described(Symbol(PROPERTIES)),
+        described(Symbol(APPLICATION), *((f"n{number}", 1) for number in range(17))),
+        Described(Symbol(APPLICATION), Map([(5, 1)])),
+        Described(Symbol(APPLICATION), "text"),
+        described(Symbol("amqp:sql-filter"), ("subject", "apple")),
+        Map([(Symbol("subject"), "apple")]),
+    ],
+)
+def test_a_filter_by_properties_that_is_none_is_passed_over(broker: MemoryBroker, filter_: Any) -> None:
+    client = with_entries(broker, "a", "b")
+    first = (Symbol(OFFSET), Described(Symbol(OFFSET), "first"))
+    said = Map([first, (Symbol(PROPERTIES), filter_)])
+    attach, *heard = client.receiver("/queues/s", source=[*[None] * 6, said], credit=5)
+    assert attach.field(5).value[7] == Map([first])
+    assert bodies(heard) == ["a", "b"]
+
+
+def test_what_is_passed_by_for_its_properties_gives_others_their_turn(broker: MemoryBroker) -> None:
+    client = with_entries(broker)
+    client.sender("/queues/s", 3)
+    for body, pair in [*[("m", ("long", "x" * 5_000))] * 20, ("last", ("n", UInt(1)))]:
+        client.transfer(message(body.encode(), before=section(0x74, Map([pair]))), 3)
+    client.read()
+    filters = [(OFFSET, Described(Symbol(OFFSET), "first")), ("n", described(Symbol(APPLICATION), ("n", UInt(1))))]
+    said = Map([(Symbol(name), one) for name, one in filters])
+    broker.works.slice_messages = 100
+    client.receiver("/queues/s", source=[*[None] * 6, said])
+    with broker.holding_works():
+        client.flow(1, 5)
+        assert broker.is_unfinished
+    assert bodies(client.read()) == ["last"]
 
 
 def test_what_makes_no_sense_as_a_place_ends_the_session(broker: MemoryBroker) -> None:

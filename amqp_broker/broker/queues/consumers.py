@@ -9,7 +9,7 @@ changed prefetch) calls ``resume``. Among the ready ones of the highest priority
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from sortedcontainers import SortedDict
@@ -49,6 +49,7 @@ class Deliveries:
     """
 
     has_room: bool
+    selects: Callable[[Message], bool] | None = None  # of a stream's entries, those that it wants; None for all
 
     def deliver(self, consumer: Consumer, message: Message, header: bytes) -> None:
         """Send a message to the client; ``header`` is the content header to send with it."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 READ_ENTRIES_MAX: Final = 128  # in one go
 STEP_COST: Final = 32  # of opening a part of a sub-batch, in deliveries
 ENTRIES_LIKE_A_DELIVERY: Final = 4  # of a block, passed by: it takes as long as one delivery
+HEADER_BYTES_LIKE_A_DELIVERY: Final = 256  # looked into, about: likewise
 
 
 class EntryReader:
@@ -135,7 +136,7 @@ class StreamReader(EntryReader):
         entry_forms: opens blocks.
     """
 
-    __slots__ = ("_cost", "_entry_forms", "_opened", "_opened_cost", "_opened_end")
+    __slots__ = ("_cost", "_entry_forms", "_opened", "_opened_cost", "_opened_end", "_selects")
 
     def __init__(
         self,
@@ -153,6 +154,7 @@ class StreamReader(EntryReader):
         self._opened_end = 0  # the offset behind that block
         self._opened_cost = 0  # of going through it, in deliveries
         self._cost = 0  # of what was taken last and gave no message
+        self._selects = consumer.deliveries.selects
 
     def take(self) -> Message | None:
         """The next entry, if it is wanted; None otherwise, at the end, or where it must be read first, which is asked
@@ -205,6 +207,11 @@ class StreamReader(EntryReader):
                 return handled
             message = self.take()
             if message is not None:
+                if self._selects is not None:
+                    handled += len(message.header) // HEADER_BYTES_LIKE_A_DELIVERY
+                    if not self._selects(message):
+                        handled += 1
+                        continue
                 if not consumer.no_ack:
                     queue.unacknowledged_count += 1
                 consumer.deliveries.deliver(consumer, message, queue.header_to_deliver(message))

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.amqp10.addresses import Node, source_of, target_of
-from amqp_broker.protocols.amqp10.compound import Array, Described, Map
+from amqp_broker.protocols.amqp10.compound import Array, Map
+from amqp_broker.protocols.amqp10.dynamic_nodes import DYNAMIC, DynamicNode
 from amqp_broker.protocols.amqp10.encoding import symbols
 from amqp_broker.protocols.amqp10.errors import INVALID_FIELD, NOT_IMPLEMENTED, ProtocolError, not_implemented
+from amqp_broker.protocols.amqp10.filters import Filters
 from amqp_broker.protocols.amqp10.incoming import IncomingLink, PublishingLink
 from amqp_broker.protocols.amqp10.management import Management
 from amqp_broker.protocols.amqp10.management_links import ADDRESS, AnswersLink, RequestsLink
@@ -32,7 +34,6 @@ from amqp_broker.protocols.amqp10.performatives import (
     performative,
 )
 from amqp_broker.protocols.amqp10.typed import UByte, UInt, ULong
-from amqp_broker.protocols.amqp10.values import to_field
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
@@ -42,13 +43,9 @@ UNSETTLED: Final = 0  # snd-settle-mode
 MIXED: Final = 2
 SOURCE_ADDRESS: Final = 0  # where the fields of sources and targets stand
 DURABLE: Final = 1
-DYNAMIC: Final = 4
 FILTER: Final = 7
 DEFAULT_OUTCOME: Final = 8
 OUTCOMES: Final = 9
-OFFSET_FILTER: Final = "rabbitmq:stream-offset-spec"  # what a source may be filtered by
-VALUES_FILTER: Final = "rabbitmq:stream-filter"
-UNFILTERED_FILTER: Final = "rabbitmq:stream-match-unfiltered"
 OUTCOME_NAMES: Final = ("amqp:accepted:list", "amqp:rejected:list", "amqp:released:list", "amqp:modified:list")
 
 
@@ -74,7 +71,7 @@ class Attaching:
         if target is None or target.code == COORDINATOR:
             raise not_implemented("Transactions") if target is not None else ProtocolError(INVALID_FIELD, "no target")
         if target.flag(DYNAMIC):
-            raise not_implemented("Dynamic targets")
+            return self._to_dynamic_node(fields, handle, target)
         if _is_management(fields, target):
             return self._requests(fields, handle)
         node = target_of(target.text(SOURCE_ADDRESS))
@@ -83,9 +80,26 @@ class Attaching:
         if node.exchange is not None:
             self._check_exchange(node.exchange, node.routing_key or "")
         queue = self._host.queue(node.queue) if node.must_exist else self._host.queues.get(node.queue)
-        link = PublishingLink(self._session, handle, fields.number(9) or 0, fields.number(3), node, queue)
+        link = self._publishing(fields, handle, node, queue)
         try:
-            self._answer_sender(fields, link)
+            self._answer_sender(fields, link, fields.value(6))
+        except Exception:
+            link.stop()
+            raise
+        return link
+
+    def _publishing(self, fields: Fields, handle: int, node: Node, queue: Queue | None) -> PublishingLink:
+        return PublishingLink(self._session, handle, fields.number(9) or 0, fields.number(3), node, queue)
+
+    def _to_dynamic_node(self, fields: Fields, handle: int, target: Fields) -> IncomingLink:
+        """A link that sends to a queue made for it."""
+        self._check_exchange("", "")
+        made = DynamicNode(self._connection, target)
+        name = made.queue.name
+        link = self._publishing(fields, handle, Node("", name, name, must_exist=True), made.queue)
+        link.made = made
+        try:
+            self._answer_sender(fields, link, composite(target.code, made.told(target)))
         except Exception:
             link.stop()
             raise
@@ -108,8 +122,6 @@ class Attaching:
         source = fields.composite(5)
         if source is None:
             raise ProtocolError(INVALID_FIELD, "no source")
-        if source.flag(DYNAMIC):
-            raise not_implemented("Dynamic sources")
         if _is_management(fields, source):
             return self._answers(fields, handle)
         return ConsumingLink(
@@ -123,29 +135,38 @@ class Attaching:
         """Let the link have the messages of its queue, and answer; raises as ``incoming`` does."""
         source = fields.composite(5)
         assert source is not None
-        queue = self._queue_of(source_of(source.text(SOURCE_ADDRESS)), source)
-        self._client.check_read("queue", queue.name)
-        queue.check_access(self._client)
-        link.consumer = queue.add_credited_consumer(
-            f"ctag-{link.handle}", link, no_ack=link.is_settled, arguments=_arguments(fields, source, queue)
-        )
+        if source.flag(DYNAMIC):
+            link.made = DynamicNode(self._connection, source)
+            queue = link.made.queue
+        else:
+            queue = self._queue_of(source_of(source.text(SOURCE_ADDRESS)), source)
+        filters = Filters(source.map(FILTER) if queue.is_log else Map([]))
+        link.select_by(filters)
         try:
-            self._answer_receiver(fields, link.handle, source)
+            self._client.check_read("queue", queue.name)
+            queue.check_access(self._client)
+            arguments = {**_arguments(fields), **filters.arguments}
+            link.consumer = queue.add_credited_consumer(
+                f"ctag-{link.handle}", link, no_ack=link.is_settled, arguments=arguments
+            )
+            told = list(source.items) if link.made is None else link.made.told(source)
+            self._answer_receiver(fields, link.handle, source, told, filters)
         except Exception:
             link.stop()
             raise
 
-    def _answer_receiver(self, fields: Fields, handle: int, source: Fields) -> None:
-        told = list(source.items) + [None] * (OUTCOMES + 1 - len(source.items))
+    def _answer_receiver(self, fields: Fields, handle: int, source: Fields, told: list[Any], filters: Filters) -> None:
+        told += [None] * (OUTCOMES + 1 - len(told))
+        if told[FILTER] is not None:
+            told[FILTER] = Map(filters.applied)
         told[DEFAULT_OUTCOME] = composite(RELEASED, [])
         if told[OUTCOMES] is None:
             told[OUTCOMES] = symbols(*OUTCOME_NAMES)
         self._answer(fields, handle, is_sender=True, source=composite(source.code, told), target=fields.value(6))
 
-    def _answer_sender(self, fields: Fields, link: IncomingLink) -> None:
+    def _answer_sender(self, fields: Fields, link: IncomingLink, target: Any) -> None:
         size_max = link.message_bytes_max
-        source, target = fields.value(5), fields.value(6)
-        self._answer(fields, link.handle, is_sender=False, source=source, target=target, size_max=size_max)
+        self._answer(fields, link.handle, is_sender=False, source=fields.value(5), target=target, size_max=size_max)
 
     def _answer(
         self, fields: Fields, handle: int, *, is_sender: bool, source: Any, target: Any, size_max: int | None = None
@@ -186,7 +207,7 @@ class Attaching:
         self._forget_stopped()
         self._management[name] = link
         link.answers = self._management_answers.get(name)
-        self._answer_sender(fields, link)
+        self._answer_sender(fields, link, fields.value(6))
         return link
 
     def _answers(self, fields: Fields, handle: int) -> OutgoingLink:
@@ -261,29 +282,10 @@ def _check(fields: Fields) -> None:
             raise ProtocolError(NOT_IMPLEMENTED, f"Outcomes not supported: {', '.join(others)[:255]}")
 
 
-def _arguments(fields: Fields, source: Fields, queue: Queue) -> Table:
-    """The arguments of the consumer that an attach asks for."""
-    arguments: Table = {}
+def _arguments(fields: Fields) -> Table:
+    """The arguments of the consumer that an attach asks for, beside its filters."""
     priority = fields.map(13).get("rabbitmq:priority")
-    if _is_number(priority):
-        arguments["x-priority"] = int(priority)
-    if not queue.is_log:
-        return arguments  # filters mean nothing there
-    for name, value in _filters(source):
-        if name == OFFSET_FILTER and (isinstance(value, str) or _is_number(value)):
-            arguments["x-stream-offset"] = to_field(value)
-        elif name == VALUES_FILTER and isinstance(value, (str, list)):
-            values = value if isinstance(value, list) else [value]
-            arguments["x-stream-filter"] = [to_field(one) for one in values if type(one) is str]
-        elif name == UNFILTERED_FILTER and isinstance(value, bool):
-            arguments["x-stream-match-unfiltered"] = value
-    return arguments
-
-
-def _filters(source: Fields) -> list[tuple[Any, Any]]:
-    """The filters of a source, each with its value, which should be described and need not."""
-    filters = source.map(FILTER).pairs
-    return [(name, value.value if isinstance(value, Described) else value) for name, value in filters]
+    return {"x-priority": int(priority)} if _is_number(priority) else {}
 
 
 def _is_number(value: Any) -> bool:

@@ -50,6 +50,7 @@ from amqp_broker.wire.errors import WireError
 
 if TYPE_CHECKING:
     from amqp_broker.protocols.amqp10.context import SessionContext
+    from amqp_broker.protocols.amqp10.dynamic_nodes import DynamicNode
 
 CREDIT: Final = 1_000  # RabbitMQ's 170 would have a sender wait for each sync of a disk that is not fast
 TARGETS_MAX: Final = 256  # whose route a link remembers
@@ -239,6 +240,7 @@ class PublishingLink(IncomingLink):
         super().__init__(session, handle, delivery_count, settle_mode)
         self._node = node
         self._queue = queue
+        self.made: DynamicNode | None = None  # where that was made for it
         if queue is not None:
             queue.watch(self._detach)
         self._host = session.connection.virtual_host
@@ -292,6 +294,9 @@ class PublishingLink(IncomingLink):
         if self._queue is not None:
             self._queue.unwatch(self._detach)
             self._queue = None
+        if self.made is not None:
+            self.made.delete()
+            self.made = None
 
     def _refuse(self, error: ProtocolError, delivery_id: int, is_settled: bool) -> None:
         """There is nowhere for a message to go.

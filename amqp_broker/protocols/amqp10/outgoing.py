@@ -26,6 +26,8 @@ from amqp_broker.protocols.amqp10.performatives import Fields
 
 if TYPE_CHECKING:
     from amqp_broker.protocols.amqp10.context import SessionContext
+    from amqp_broker.protocols.amqp10.dynamic_nodes import DynamicNode
+    from amqp_broker.protocols.amqp10.filters import Filters
 
 INITIAL_DELIVERY_COUNT: Final = 0xFFFF_FFFB  # RabbitMQ's: clients had better know that it wraps
 AVAILABLE_MAX: Final = 0xFFFF_FFFF
@@ -102,6 +104,7 @@ class ConsumingLink(OutgoingLink):
         super().__init__(session, handle)
         self.is_settled = is_settled
         self.consumer: Consumer | None = None
+        self.made: DynamicNode | None = None  # where its queue was made for it
         self.unsettled_count = 0
         self._message_bytes_max = message_bytes_max
         self._is_draining = False
@@ -111,8 +114,19 @@ class ConsumingLink(OutgoingLink):
         self._observers = session.connection.broker.observers
         self._translations = session.connection.translations
         self._monotonic_ms = session.connection.broker.clock.monotonic_ms
+        self._filters: Filters | None = None
 
     # --- out
+
+    def select_by(self, filters: Filters) -> None:
+        """Get those entries of a stream only that its filters take."""
+        if filters.looks_at_properties:
+            self._filters = filters
+            self.selects = self._takes
+
+    def _takes(self, message: Message) -> bool:
+        filters = self._filters
+        return filters is None or filters.takes(self._translations.outgoing(message).bare)
 
     def deliver(self, consumer: Consumer, message: Message, header: bytes) -> None:
         """Send a message (called by its queue)."""
@@ -242,6 +256,10 @@ class ConsumingLink(OutgoingLink):
         self._is_stopped = True
         self._is_draining = False
         self.has_room = False
+        self.selects = None  # which holds on to it
         consumer, self.consumer = self.consumer, None
         if consumer is not None:
             consumer.queue.remove_consumer(consumer)
+        if self.made is not None:
+            self.made.delete()
+            self.made = None
