@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote
 
 from amqp_broker.broker.arguments import QUEUE_TYPE
+from amqp_broker.broker.erlang_text import erlang_string
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import AmqpError, LimitReached, ReplyCode
@@ -35,6 +36,7 @@ _STATUS: Final = {ReplyCode.NOT_FOUND: 404, ReplyCode.ACCESS_REFUSED: 403, Reply
 _IMPOSSIBLE_QUEUE: Final = ("invalid property '", "Invalid value for  x-stream", "Exceeded max value for x-stream")
 
 _WRONG_PERCENT: Final = re.compile("%(?![0-9A-Fa-f]{2}).{0,2}", re.DOTALL)  # in a URI
+_WRONG_CHARACTER: Final = re.compile(r"[^!#$%&'()*+,./0-9:;=?@A-Z_a-z~-]")  # likewise (RFC 3986, 2)
 
 _BINDING_FIELDS: Final = ("source", "destination_queue", "destination_exchange", "binding_key", "arguments")
 
@@ -110,6 +112,11 @@ class Management:
         if wrong is not None:
             why = f'invalid_percent_encoding <<"{wrong.group()}">>'
             raise Refusal(400, f"failed to normalize URI '{target[:255]}': {why}")
+        wrong = _WRONG_CHARACTER.search(target)
+        if wrong is not None:
+            found = wrong.group()
+            shown = erlang_string(found) if found.isascii() else f'"{found}"'
+            raise Refusal(400, f"failed to normalize URI '{target[:255]}': invalid_uri {shown}")
         path, _, query = target.partition("?")
         parts = path.split("/")[1:]
         count = len(parts)
@@ -269,6 +276,8 @@ class Management:
         kind = "queue" if body.get("destination_queue") is not None else "exchange"
         destination = _text(body, f"destination_{kind}")
         source, key = _text(body, "source"), _text(body, "binding_key")
+        _check_name(source)
+        _check_name(destination)
         try:
             self._host.bind(self._client, source, kind, destination, key, _arguments(body))
         except AmqpError as error:
