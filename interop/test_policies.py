@@ -147,10 +147,28 @@ def test_a_queue_that_nobody_uses_goes(operator: Operator, ch: ChannelUnderTest,
         until(is_gone)
 
 
+def test_keys_that_mean_something_to_a_stream(operator: Operator, ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q, durable=True, arguments={"x-queue-type": "stream"})
+    definition = {"max-age": "1h", "max-length-bytes": 1_000_000, "stream-max-segment-size-bytes": 5_000}
+    operator.set_policy("p", f"^{q}$", definition, apply_to="queues")
+    until(lambda: operator.queue(q)["policy"] == "p")
+    assert operator.queue(q)["effective_policy_definition"] == definition
+    operator.set_policy("p", f"^{q}$", {"max-age": "2h"}, apply_to="queues")
+    until(lambda: operator.queue(q)["effective_policy_definition"] == {"max-age": "2h"})
+    for other in ({"max-length": 5}, {"message-ttl": 5}, {"dead-letter-exchange": "x"}, {"delivery-limit": 5}):
+        operator.set_policy("other", f"^{q}$", {"max-age": "3h", **other}, priority=1)
+        assert operator.queue(q)["policy"] == "p", other
+    operator.clear_policy("p")
+    until(lambda: operator.queue(q)["policy"] is None)
+
+
 @pytest.mark.parametrize(
     ("definition", "text"),
     [
         ({}, "no policy provided"),
+        ({"max-age": "1A"}, '<<"1A">> is not a valid max age'),
+        ({"stream-max-segment-size-bytes": -1}, "-1 is not a valid segment size"),
+        ({"stream-max-segment-size-bytes": 3_000_000_001}, "3000000001 is not a valid segment size"),
         ({"nope": 1}, '[{<<"nope">>,1}] are not recognised policy settings'),
         ({"max-length": -1}, "-1 is not a valid maximum length"),
         ({"overflow": "zzz"}, '<<"zzz">> is not a valid overflow value'),

@@ -361,3 +361,18 @@ def test_filters(
     reader = client.channel()
     consume(reader, q, "first", arguments=arguments)
     assert [body for _, body in offsets(reader, 1)] == [ALL[begins_at][1]]
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"), [("x-stream-filter", "pear"), ("x-stream-match-unfiltered", True), ("x-stream-offset", 0)]
+)
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_what_a_consumer_asks_of_streams_is_asked_of_other_queues(
+    broker: BrokerUnderTest, ch: ChannelUnderTest, q: str, kind: str, argument: str, value: Any
+) -> None:
+    if argument != "x-stream-offset" and broker.kind == "rabbitmq" and broker.version < (3, 13):
+        pytest.skip("RabbitMQ 3.10 has no filters")
+    ch.declare(q, durable=True, arguments={"x-queue-type": kind})
+    ch.send(Basic.Consume, queue=q, arguments={argument: value})
+    text = f"invalid arg '{argument}' for queue '{q}' in vhost '/' of queue type rabbit_{kind}_queue"
+    ch.expect_close(406, text, cause=Basic.Consume)

@@ -30,6 +30,7 @@ SHARED_SUBSCRIPTION: Final = "shared"
 EARLIER_SUBSCRIPTION: Final = "earlier"  # shared, by its name: of a release that did not know the argument
 
 QUEUE_TYPE: Final = "x-queue-type"
+STREAM_SEGMENT_BYTES_MAX: Final = 3_000_000_000
 DEFAULT_QUEUE_TYPE: Final = "classic"  # of a queue that is declared without one
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from amqp_broker.access.patterns import BadPattern, Pattern
-from amqp_broker.broker.arguments import DEDUPLICATION, is_maximum_age
+from amqp_broker.broker.arguments import DEDUPLICATION, STREAM_SEGMENT_BYTES_MAX, is_maximum_age
 from amqp_broker.broker.erlang_text import erlang_json, erlang_string
 from amqp_broker.broker.policies import (
     CACHE_PERSISTENCE,
@@ -138,6 +138,14 @@ def _whole(minimum: int, what: str) -> Check:
     return lambda value: None if _is_whole(value, minimum) else f"{erlang_json(value)} is not a valid {what}"
 
 
+def _between(minimum: int, maximum: int, what: str) -> Check:
+    return lambda value: (
+        None
+        if _is_whole(value, minimum) and not _is_whole(value, maximum + 1)
+        else f"{erlang_json(value)} is not a valid {what}"
+    )
+
+
 def _text(what: str) -> Check:
     return lambda value: None if isinstance(value, str) else f"{erlang_json(value)} is not a valid {what}"
 
@@ -226,7 +234,7 @@ LIMITS: Final[dict[str, Check]] = {
 NEWER: Final[dict[str, Check]] = {
     "consumer-timeout": _whole(0, "consumer timeout"),
     "target-group-size": _whole(1, "target group size"),
-    "stream-filter-size-bytes": _whole(16, "filter size"),
+    "stream-filter-size-bytes": _between(16, 255, "filter size"),
 }
 POLICY_CHECKS: Final[dict[str, Check]] = {
     "alternate-exchange": _text("alternate exchange name"),
@@ -238,7 +246,7 @@ POLICY_CHECKS: Final[dict[str, Check]] = {
     "queue-version": _one_of("queue-version value", 1, 2),
     "overflow": _one_of("overflow value", "drop-head", "reject-publish", "reject-publish-dlx"),
     "max-age": _is_age,
-    "stream-max-segment-size-bytes": _whole(0, "segment size"),
+    "stream-max-segment-size-bytes": _between(0, STREAM_SEGMENT_BYTES_MAX, "segment size"),
     "queue-leader-locator": _one_of(
         "queue leader locator value", "client-local", "balanced", "random", "least-leaders"
     ),

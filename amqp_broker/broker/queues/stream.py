@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from amqp_broker.broker.arguments import QUEUE_TYPE, QueueArguments
+from amqp_broker.broker.arguments import QUEUE_TYPE, STREAM_SEGMENT_BYTES_MAX, QueueArguments
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.broker.queues.base import Queue
@@ -31,7 +31,9 @@ from amqp_broker.broker.queues.stream_log import StreamLog
 from amqp_broker.broker.queues.stream_reader import EntryReader, StreamReader
 from amqp_broker.broker.queues.stream_retention import StreamRetention
 from amqp_broker.broker.queues.stream_start import (
+    FILTER_ARGUMENT,
     OFFSET_ARGUMENT,
+    UNFILTERED_ARGUMENT,
     Place,
     StreamFilter,
     StreamStart,
@@ -47,7 +49,6 @@ from amqp_broker.wire.table import Table
 if TYPE_CHECKING:
     from amqp_broker.broker.host import Host
 
-SEGMENT_BYTES_MAX: Final = 3_000_000_000
 TURN_ENTRIES_MAX: Final = 32  # that one consumer gets before the next one's turn
 
 STREAM: Final = QueueTraits(
@@ -59,7 +60,7 @@ STREAM: Final = QueueTraits(
         "x-initial-cluster-size",
         "x-queue-leader-locator",
     ),
-    consumer_arguments=("x-credit", OFFSET_ARGUMENT),
+    consumer_arguments=("x-credit", OFFSET_ARGUMENT, FILTER_ARGUMENT, UNFILTERED_ARGUMENT),
     apply_to="streams",
     meaningless_policy_keys=frozenset(
         {
@@ -87,7 +88,7 @@ STREAM: Final = QueueTraits(
     ranges={
         "x-stream-max-segment-size-bytes": (
             0,
-            SEGMENT_BYTES_MAX,
+            STREAM_SEGMENT_BYTES_MAX,
             "Exceeded max value for x-stream-max-segment-size-bytes",
         ),
         "x-stream-filter-size-bytes": (
