@@ -48,6 +48,8 @@ def lay_out(ch: ChannelUnderTest) -> None:
     for _ in range(2):
         ch.nack(ch.get_one("quorum", no_ack=False).delivery_tag)
         until(lambda: ch.depth("quorum")[0] == 2)
+    _declare(ch, "stream", {"x-queue-type": "stream", "x-max-age": "1h"})
+    _fill(ch, "stream", b"0", b"1", b"2")
     _declare(ch, "single", {"x-single-active-consumer": True})
     _declare(ch, "expires", {"x-expires": 400})
     _declare(ch, "bound", {})
@@ -151,3 +153,16 @@ def test_arguments(ch: ChannelUnderTest) -> None:
 def test_queue_expiry(ch: ChannelUnderTest) -> None:
     until(lambda: not exists(ch.client, "expires"))
     assert ch.declare("expires", durable=True).message_count == 0
+
+
+def test_streams(ch: ChannelUnderTest) -> None:
+    ch.qos(10)
+    tag = ch.consume("stream", arguments={"x-stream-offset": 1})
+    found = [(message.headers["x-stream-offset"], message.body) for message in ch.deliveries(2)]
+    assert found == [(1, b"1"), (2, b"2")]
+    ch.call(Basic.Cancel, consumer_tag=tag)
+    ch.consume("stream", arguments={"x-stream-offset": "next"})
+    ch.sync()
+    ch.publish("", "stream", b"3")
+    (message,) = ch.deliveries(1)
+    assert (message.headers["x-stream-offset"], message.body) == (3, b"3")

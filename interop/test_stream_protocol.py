@@ -37,7 +37,9 @@ from interop.stream_client import (
     OPEN,
     PARTITIONS,
     PEER_PROPERTIES,
+    QUERY_SEQUENCE,
     ROUTE,
+    STATS,
     TUNE,
     UNSUBSCRIBE,
     VERSIONS,
@@ -56,7 +58,7 @@ from interop.test_amqp10_credit import Receiver
 from interop.test_other_clients import PACKAGES, PROGRAMS, lines_of, need
 from interop.under_test import BrokerUnderTest
 
-OK, NO_STREAM, THERE, PRECONDITION, NO_PUBLISHER, NO_OFFSET = 1, 2, 5, 17, 18, 19
+OK, NO_STREAM, THERE, REFUSED, PRECONDITION, NO_PUBLISHER, NO_OFFSET = 1, 2, 5, 16, 17, 18, 19
 CONFIG = """\
 stream.listeners.tcp.1 = 127.0.0.1:{port}
 stream.advertised_host = 127.0.0.1
@@ -308,6 +310,48 @@ def newer(broker: BrokerUnderTest) -> None:
 
 
 @pytest.mark.usefixtures("newer")
+def test_statistics(broker: BrokerUnderTest, streams: StreamClient, stream: str) -> None:
+    def found() -> dict[str, int]:
+        code, read = streams.call(STATS, text(stream))
+        assert code == OK
+        return {read.text(): int.from_bytes(read.take(8), "big", signed=True) for _ in range(read.number(4))}
+
+    assert found() == {"first_chunk_id": -1, "last_chunk_id": -1, "committed_chunk_id": -1}
+    for number in range(3):
+        streams.publish(1, messages(number))
+        streams.confirmed(1)
+    assert found() == {"first_chunk_id": 0, "last_chunk_id": 2, "committed_chunk_id": 2}
+    assert streams.call(STATS, text(broker.queue_name("missing")))[0] == NO_STREAM
+
+
+def test_a_publisher_that_is_deleted_publishes_no_more(
+    broker: BrokerUnderTest, streams: StreamClient, stream: str
+) -> None:
+    assert streams.call(DELETE_PUBLISHER, b"\x01")[0] == OK
+    streams.publish(1, messages(1))
+    assert streams.refused() == [(1, NO_PUBLISHER)]
+    assert streams.declare_publisher(1, stream) == OK
+    streams.publish(1, messages(1))
+    assert streams.confirmed(1) == [1]
+    missing = broker.queue_name("missing")
+    assert streams.call(QUERY_SEQUENCE, text("name") + text(missing))[0] == NO_STREAM
+
+
+def test_what_a_user_may_not_do(broker: BrokerUnderTest, stream: str, port: int) -> None:
+    with StreamClient(port, logs_in=False) as reads, StreamClient(port, logs_in=False) as writes:
+        reads.log_in("reads", PASSWORD)
+        writes.log_in("writes", PASSWORD)
+        assert reads.create(broker.queue_name("more")) == REFUSED
+        assert reads.delete(stream) == REFUSED
+        assert reads.declare_publisher(1, stream) == REFUSED
+        assert reads.subscribe(1, stream) == OK
+        assert writes.declare_publisher(1, stream) == OK
+        assert writes.subscribe(1, stream) == REFUSED
+        assert writes.offset("me", stream) == (REFUSED, 0)
+        assert writes.delete(stream) == REFUSED
+
+
+@pytest.mark.usefixtures("newer")
 def test_filters(streams: StreamClient, stream: str) -> None:
     for number, value in enumerate(["apple", None, "pear", ""]):
         streams.publish_filtered(1, [(number, value, data_section(b"%d" % number))])
@@ -368,6 +412,38 @@ def test_single_active_consumers(streams: StreamClient, stream: str, port: int) 
     assert (number, is_active) == (2, 1)
     streams.send(CONSUMER_UPDATE | ANSWER, u32(asked) + u16(OK) + u16(OFFSET) + (0).to_bytes(8, "big"))
     assert streams.entries(3, 2) == [*messages(1, 2, 3).values()]
+
+
+@pytest.mark.usefixtures("newer")
+def test_partitions_are_spread_over_single_active_consumers(
+    broker: BrokerUnderTest, streams: StreamClient, port: int
+) -> None:
+    name = broker.queue_name("super")
+    partitions = [f"{name}-0", f"{name}-1"]
+    assert streams.create_super(name, partitions, ["0", "1"]) == OK
+    named = {"single-active-consumer": "true", "name": "group", "super-stream": name}
+
+    def answer(client: StreamClient, asked: int) -> None:
+        client.send(CONSUMER_UPDATE | ANSWER, u32(asked) + u16(OK) + u16(FIRST))
+
+    with StreamClient(port) as first, StreamClient(port) as second:
+        for number, partition in enumerate(partitions):
+            assert first.subscribe(number, partition, properties=named) == OK
+            asked, subscription, is_active = updated(first)
+            assert (subscription, is_active) == (number, 1)
+            answer(first, asked)
+        for number, partition in enumerate(partitions):
+            assert second.subscribe(number, partition, properties=named) == OK
+        asked, subscription, is_active = updated(first)  # the second partition is the second consumer's
+        assert (subscription, is_active) == (1, 0)
+        answer(first, asked)
+        asked, subscription, is_active = updated(second)
+        assert (subscription, is_active) == (1, 1)
+        answer(second, asked)
+        second.call(UNSUBSCRIBE, b"\x01")
+        asked, subscription, is_active = updated(first)
+        assert (subscription, is_active) == (1, 1)
+    assert streams.call(DELETE_SUPER, text(name))[0] == OK
 
 
 def test_who_may_store_offsets(broker: BrokerUnderTest, stream: str, port: int) -> None:

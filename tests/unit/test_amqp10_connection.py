@@ -46,7 +46,7 @@ from amqp_broker.protocols.amqp10.typed import Int, Symbol, UByte, UInt, ULong
 from amqp_broker.session.login import Refusal, Refused
 from amqp_broker.wire.content import Properties, encode_content_header
 from amqp_broker.wire.table import Timestamp
-from tests.support.amqp10_client import Amqp10Client, annotations_of, message, section, sections_of
+from tests.support.amqp10_client import LOOPBACK, Amqp10Client, annotations_of, message, section, sections_of
 from tests.support.client import Client
 from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker
@@ -100,6 +100,14 @@ def test_who_logs_in_is_told_so(broker: MemoryBroker, mechanism: str, response: 
     assert client.login(mechanism, response) == 0
     assert client.headers == [SASL_HEADER]
     assert not client.connection.finished
+
+
+@pytest.mark.parametrize(("name", "is_known"), [("ada", True), ("nobody", False), (None, False)])
+def test_a_certificate_says_who_a_client_is(broker: MemoryBroker, name: str | None, is_known: bool) -> None:
+    broker.administration.add_user("ada", "secret")
+    client = Amqp10Client(broker, peer=replace(LOOPBACK, certificate_name=name))
+    assert client.login("EXTERNAL", b"") == (0 if is_known else None)
+    assert client.connection.user_name == ("ada" if is_known else "")
 
 
 def test_who_may_not_log_in_is_told_so_late(broker: MemoryBroker) -> None:

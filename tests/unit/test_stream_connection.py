@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pamqp.common import FieldTable
 
@@ -145,6 +147,24 @@ def test_who_may_not_come_in_is_told_so_and_sent_away(mechanism: str, response: 
     assert client.call(AUTHENTICATE, text(mechanism) + blob(response))[0] == code
     assert client.is_closed
     assert not broker.open_connections
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("ada", codes.OK), ("nobody", codes.AUTHENTICATION_FAILURE), (None, codes.SASL_MECHANISM_NOT_SUPPORTED)],
+)
+def test_a_certificate_says_who_a_client_is(name: str | None, code: int) -> None:
+    broker = MemoryBroker()
+    broker.administration.add_user("ada", "secret")
+    broker.administration.set_permission("ada", "/", ".*", ".*", ".*")
+    client = StreamClient(broker, logs_in=False, peer=replace(LOOPBACK, certificate_name=name))
+    assert ("EXTERNAL" in client.call(HANDSHAKE)[1].texts()) is (name is not None)
+    assert client.call(AUTHENTICATE, text("EXTERNAL") + blob(b""))[0] == code
+    assert client.is_closed is (code != codes.OK)
+    if code == codes.OK:
+        client.send(TUNE, u32(1_048_576) + u32(60))
+        assert client.call(OPEN, text("/"))[0] == codes.OK
+        assert client.create("s") == codes.OK
 
 
 @pytest.mark.parametrize(
