@@ -156,17 +156,18 @@ def run_for(reader: Reader, data: bytes, entries: int, duration_s: float) -> int
     return sent
 
 
-def pacing(body_bytes: int, *, consumers: int = 1, behind: int = 0) -> Cell:
+def pacing(body_bytes: int, *, consumers: int = 1, behind: int = 0, rereading_count: int = 1) -> Cell:
     """A message each millisecond, and consumers at the tail.
 
     Args:
         body_bytes: of a message.
         consumers: how many there are.
-        behind: so many entries are there already, which one more reads from the first on, again and again.
+        behind: so many entries are there already, which others read from the first on, again and again.
+        rereading_count: how many these are.
     """
 
     def cell(target: Target, turn: int) -> Figures:
-        name = f"bench-paced-{body_bytes}-{consumers}-{behind}-{turn}"
+        name = f"bench-paced-{body_bytes}-{consumers}-{behind}-{rereading_count}-{turn}"
         entry = blob(data_section(bytes(body_bytes - 8)) if body_bytes > 8 else bytes(body_bytes))
         data = frame(PUBLISH, b"\1" + array([u64(0) + entry]))
         with ExitStack() as stack:
@@ -180,7 +181,9 @@ def pacing(body_bytes: int, *, consumers: int = 1, behind: int = 0) -> Cell:
             tail = [stack.enter_context(StreamClient(target.port)) for _ in range(consumers)]
             for consumer in tail:
                 consumer.subscribe(1, name, NEXT, CREDIT)
-            rereading = stack.enter_context(Rereading(target.port, name, behind)) if behind else None
+            rereading = None
+            if behind:
+                rereading = stack.enter_context(Rereading(target.port, name, behind, rereading_count))
             used_s, started_s = cpu_s(target.pid), time.perf_counter()
             confirms, deliveries = paced(client, tail, data)
             took_s, used_s = time.perf_counter() - started_s, cpu_s(target.pid) - used_s
@@ -201,18 +204,19 @@ def pacing(body_bytes: int, *, consumers: int = 1, behind: int = 0) -> Cell:
 
 
 class Rereading:
-    """A consumer that reads what there is from the first entry on, again and again, in a process of its own.
+    """Consumers that read what there is from the first entry on, again and again, in a process of their own.
 
     Args:
         port: the broker's.
         name: the stream's.
-        entries: how many it reads each time.
+        entries: how many each reads each time.
+        consumers: how many there are.
     """
 
-    def __init__(self, port: int, name: str, entries: int) -> None:
+    def __init__(self, port: int, name: str, entries: int, consumers: int) -> None:
         self.rate = 0.0  # of entries a second, in the end
         self._ours, theirs = multiprocessing.Pipe()
-        self._process = multiprocessing.Process(target=reread, args=(port, name, entries, theirs))
+        self._process = multiprocessing.Process(target=reread, args=(port, name, entries, consumers, theirs))
 
     def __enter__(self) -> Self:
         self._process.start()
@@ -225,25 +229,27 @@ class Rereading:
         self._process.join()
 
 
-def reread(port: int, name: str, entries: int, ours: Connection) -> None:
+def reread(port: int, name: str, entries: int, consumers: int, ours: Connection) -> None:
     """Read so many entries again and again until told to end, and tell how many a second it were."""
     count = 0
-    with StreamClient(port) as client:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(StreamClient(port)) for _ in range(consumers)]
         ours.send(None)
         started_s = time.perf_counter()
         while not ours.poll():
-            client.subscribe(1, name, FIRST, CREDIT)
-            reader = begin(client)
-            while reader.records < entries:
-                reader.chunks = 0
-                reader.read()
-                if reader.chunks:
-                    client.send(CREDIT_KEY, b"\1" + u16(reader.chunks))
-            count += reader.records
-            client._rest = reader._rest
-            client.call(UNSUBSCRIBE, b"\1")
-            client.frames.clear()
-    ours.send(count / (time.perf_counter() - started_s))
+            for client in clients:
+                client.subscribe(1, name, FIRST, CREDIT)
+            readers = [*map(begin, clients)]
+            drain(readers, clients, entries, patience_s=REPLAY_PATIENCE_S, may_end=ours.poll)
+            count += sum(reader.records for reader in readers)
+            took_s = time.perf_counter() - started_s
+            if ours.poll():
+                break
+            for client, reader in zip(clients, readers, strict=True):
+                client._rest = reader._rest
+                client.call(UNSUBSCRIBE, b"\1")
+                client.frames.clear()
+    ours.send(count / took_s)
 
 
 def paced(client: StreamClient, consumers: list[StreamClient], data: bytes) -> tuple[list[float], list[float]]:
@@ -326,14 +332,21 @@ def begin(client: StreamClient) -> Reader:
     return reader
 
 
-def drain(readers: list[Reader], clients: list[StreamClient], count: int, *, patience_s: float) -> None:
-    """Read until each has so many records; a credit goes back for each chunk."""
+def drain(
+    readers: list[Reader],
+    clients: list[StreamClient],
+    count: int,
+    *,
+    patience_s: float,
+    may_end: Callable[[], bool] = lambda: False,
+) -> None:
+    """Read until each has so many records, or all may end; a credit goes back for each chunk."""
     poll = select.poll()
     left = {reader.socket.fileno(): (reader, client) for reader, client in zip(readers, clients, strict=True)}
     for descriptor in left:
         poll.register(descriptor, select.POLLIN)
     deadline_s = time.perf_counter() + patience_s
-    while left:
+    while left and not may_end():
         assert time.perf_counter() < deadline_s, f"{len(left)} consumers wait"
         for descriptor, _ in poll.poll(1000):
             reader, client = left[descriptor]
@@ -355,6 +368,7 @@ CELLS: dict[str, Cell] = {
     "1,000 a second, 1 KiB": pacing(1024),
     "1,000 a second, 12 B, ten at the tail": pacing(12, consumers=10),
     "1,000 a second, 12 B, one reads from before": pacing(12, behind=1_000_000),
+    "1,000 a second, 12 B, a hundred read from before": pacing(12, behind=1_000_000, rereading_count=100),
     "consume, 12 B, one": consuming(1, 12),
     "consume, 1 KiB, one": consuming(1, 1024, count=50_000),
     "consume, 12 B, ten": consuming(10, 12, count=100_000),

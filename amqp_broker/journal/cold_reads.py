@@ -105,26 +105,33 @@ def _read_near(segment: Segment, references: Sequence[int], first: int) -> list[
 
 
 def view_near(
-    segment: Segment, references: Sequence[int], first: int, unchecked_bytes_min: int, *, may_wait: bool
+    segment: Segment,
+    references: Sequence[int],
+    first: int,
+    unchecked_bytes_min: int,
+    *,
+    may_wait: bool,
+    bytes_max: int = VIEWED_BYTES,
 ) -> list[Part]:
-    """``read_near`` for larger slices and without copies: the payloads are views of what was read at once.
+    """``read_near`` for slices of another size and without copies: the payloads are views of what was read at once.
 
     Args:
         unchecked_bytes_min: the checksums of payloads that are as long are not compared; what stands in a header is.
         may_wait: whether to wait for the disk; else there are none where that would be needed.
+        bytes_max: how large the slice is; the last record may go on behind it.
     """
     try:
-        return _view_near(segment, references, first, unchecked_bytes_min, may_wait=may_wait)
+        return _view_near(segment, references, first, unchecked_bytes_min, may_wait=may_wait, bytes_max=bytes_max)
     except JournalDamaged:
         if not may_wait or not _restore(segment):
             raise
-        return _view_near(segment, references, first, unchecked_bytes_min, may_wait=may_wait)
+        return _view_near(segment, references, first, unchecked_bytes_min, may_wait=may_wait, bytes_max=bytes_max)
 
 
 def _view_near(
-    segment: Segment, references: Sequence[int], first: int, unchecked_bytes_min: int, *, may_wait: bool
+    segment: Segment, references: Sequence[int], first: int, unchecked_bytes_min: int, *, may_wait: bool, bytes_max: int
 ) -> list[Part]:
-    starts, slice_end = _starts_near(segment, references, first, VIEWED_BYTES)
+    starts, slice_end = _starts_near(segment, references, first, bytes_max)
     if not starts:
         return []
     slice_start = starts[0]
@@ -198,7 +205,7 @@ def _is_at_hand(file: File, offset: int, size: int) -> bool:
 
 
 def _starts_near(segment: Segment, references: Sequence[int], first: int, slice_bytes: int) -> tuple[list[int], int]:
-    """Where those records begin that one slice of a segment holds in order, and where the last one ends."""
+    """Where those records begin that begin in one slice of a segment, in order, and where the last one ends."""
     starts: list[int] = []
     slice_start = slice_end = 0
     for reference in islice(references, first, None):
@@ -208,7 +215,7 @@ def _starts_near(segment: Segment, references: Sequence[int], first: int, slice_
         start, size = segment.extent(index)
         if not starts:
             slice_start = slice_end = start
-        is_far = start + size > slice_start + slice_bytes or start < slice_end
+        is_far = start >= slice_start + slice_bytes or start < slice_end
         if is_far or size > BLOCK_BYTES_MAX:  # what is larger is cut by the headers of blocks
             break
         starts.append(start)

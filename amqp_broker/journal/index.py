@@ -134,10 +134,6 @@ class Segment:
             end = self.offsets[bisect_right(self.offsets, start, index)]
         return start, end - start
 
-    def distance(self, first: int, last: int) -> int:
-        """How many bytes of the file the records of two references, which are here, lie apart."""
-        return self.offsets[self.index_of(last)] - self.offsets[self.index_of(first)]
-
     def drop(self, first: int, count: int) -> None:
         """Mark a run of references as dead; those that are not here, or dead already, do not matter."""
         low, high = self.indexes_of(first, count)

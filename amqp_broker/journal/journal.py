@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 
 from amqp_broker.explanations import system_reason
 from amqp_broker.journal.batches import GatheredBatch
-from amqp_broker.journal.cold_reads import VIEWED_BYTES, LyingRecord, lying_near, read_near, read_record, view_near
+from amqp_broker.journal.cold_reads import LyingRecord, lying_near, read_near, read_record, view_near
 from amqp_broker.journal.failures import JournalDamaged, JournalFailed, JournalFull, NotAllowed, RecordGone, TornTail
 from amqp_broker.journal.files import NOT_ALLOWED, FileSystem
 from amqp_broker.journal.index import DEAD, SINGLE, Index, Segment
@@ -323,21 +322,14 @@ class SegmentJournal:
             payloads.extend(near or (self.read(next_reference)[1],))
         return payloads
 
-    def view_now(self, references: Sequence[int], unchecked_bytes_min: int) -> list[Part]:
-        payloads: list[Part] = []
-        read_bytes = 0  # what lies between the records is read with them
-        while len(payloads) < len(references) and read_bytes < VIEWED_BYTES:
-            first = references[len(payloads)]
-            segment = self._index.find(first)
-            near: list[Part] = []
-            if segment is not None:
-                with suppress(JournalDamaged):  # whoever waits for the disk is told
-                    near = view_near(segment, references, len(payloads), unchecked_bytes_min, may_wait=False)
-            if segment is None or not near:
-                break
-            payloads.extend(near)
-            read_bytes += segment.distance(first, references[len(payloads) - 1])
-        return payloads
+    def view_now(self, references: Sequence[int], unchecked_bytes_min: int, bytes_max: int) -> list[Part]:
+        segment = self._index.find(references[0])
+        if segment is None:
+            return []
+        try:
+            return view_near(segment, references, 0, unchecked_bytes_min, may_wait=False, bytes_max=bytes_max)
+        except JournalDamaged:  # whoever waits for the disk is told
+            return []
 
     def lying_now(self, references: Sequence[int], head_bytes: int, rest_bytes_min: int) -> list[LyingRecord]:
         lying: list[LyingRecord] = []

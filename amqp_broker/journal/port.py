@@ -168,9 +168,13 @@ class Journal(Protocol):
             unchecked_bytes_min: those that are as long may come unchecked: whoever uses them compares their own.
         """
 
-    def view_now(self, references: Sequence[int], unchecked_bytes_min: int) -> list[Part]:
+    def view_now(self, references: Sequence[int], unchecked_bytes_min: int, bytes_max: int) -> list[Part]:
         """`view_many` for the owner's thread, which waits for no disk: the first ones, as far as they are at hand, and
-        not much further apart than what is read in one go.
+        lie in one slice.
+
+        Args:
+            references: at least one.
+            bytes_max: how large the slice is; the last record may go on behind it.
         """
 
     def lying_now(self, references: Sequence[int], head_bytes: int, rest_bytes_min: int) -> list[LyingRecord]:

@@ -257,7 +257,7 @@ class BrokerServer:
             driver.authority = make_authority(self.broker, self.settings, nursery.start_soon)
         nursery.start_soon(self._watch_plugins)
         nursery.start_soon(run_timers, self.broker, driver.earlier_deadline)
-        nursery.start_soon(go_on_with_works, self.broker, driver.unfinished_work)
+        nursery.start_soon(go_on_with_works, self.broker, driver.unfinished_work, self._outbox)
         nursery.start_soon(self._turns.run)
         nursery.start_soon(self.shovels.run, self.broker)
         nursery.start_soon(self.federation.run, self.broker)
@@ -273,7 +273,7 @@ class BrokerServer:
             self._start_control(nursery, self.control_folder)
         if self._journal is not None and self._flusher is not None:
             nursery.start_soon(self._flusher.run)
-            nursery.start_soon(read_pages, self.broker, self._journal, driver.wanted_pages)
+            nursery.start_soon(read_pages, self.broker, self._journal, driver.wanted_pages, self._outbox)
 
     def _start_control(self, nursery: trio.Nursery, folder: Path) -> None:
         """Let the command line reach the broker, with the plugins that it has chosen switched on."""

@@ -11,24 +11,27 @@ import trio
 
 from amqp_broker.broker.broker import Broker
 from amqp_broker.logs import log_internal_error
+from amqp_broker.network.pump import Outbox
 from amqp_broker.network.wake_up import WakeUp
 
-# In a round of the event loop; as long as all the busy clients together are read (``turns.py``).
-TURN_S = 0.002
+# In a round of the event loop: half as long as all the busy clients together are read (``turns.py``), because what is
+# done here is mostly for those who have asked for very much, and the others wait for their round meanwhile.
+TURN_S = 0.001
 
 
-async def go_on_with_works(broker: Broker, unfinished_work: WakeUp) -> None:
+async def go_on_with_works(broker: Broker, unfinished_work: WakeUp, outbox: Outbox) -> None:
     """Do what is unfinished, whenever something is; never returns, ends by cancellation.
 
     Args:
         unfinished_work: set when there is some.
+        outbox: sends what clients are told in a turn when it ends.
     """
     while True:
         await trio.lowlevel.checkpoint()
         if not broker.is_unfinished:
             await unfinished_work.wait()
             continue
-        _take_a_turn(broker)
+        outbox.handle(_take_a_turn, broker)
 
 
 def finish_what_is_held(broker: Broker) -> None:
@@ -40,8 +43,9 @@ def finish_what_is_held(broker: Broker) -> None:
 def _take_a_turn(broker: Broker) -> None:
     end_s = time.perf_counter() + TURN_S
     while broker.is_unfinished:
-        if not _go_on(broker) or time.perf_counter() > end_s:
-            return
+        is_well = _go_on(broker)
+        if not is_well or broker.awaiting_commit or time.perf_counter() > end_s:
+            return  # who waits for the disk is told in the next round
 
 
 def _go_on(broker: Broker) -> bool:

@@ -9,14 +9,16 @@ from amqp_broker.broker.queues.paging import PageRead
 from amqp_broker.journal.failures import JournalDamaged, JournalFailed, RecordGone
 from amqp_broker.journal.port import Journal
 from amqp_broker.logs import log_internal_error
+from amqp_broker.network.pump import Outbox
 from amqp_broker.network.wake_up import WakeUp
 
 
-async def read_pages(broker: Broker, journal: Journal, wanted_pages: WakeUp) -> None:
+async def read_pages(broker: Broker, journal: Journal, wanted_pages: WakeUp, outbox: Outbox) -> None:
     """Read whatever is asked for, until cancelled.
 
     Args:
         wanted_pages: set when something is.
+        outbox: sends what clients get of it.
 
     Raises:
         JournalDamaged: what is on disk is not what was written.
@@ -28,14 +30,14 @@ async def read_pages(broker: Broker, journal: Journal, wanted_pages: WakeUp) -> 
         if not paging.reads:
             await wanted_pages.wait()
             continue
-        await _serve(broker, journal, paging.reads.popleft())
+        await _serve(broker, journal, paging.reads.popleft(), outbox)
 
 
-async def _serve(broker: Broker, journal: Journal, page: PageRead) -> None:
+async def _serve(broker: Broker, journal: Journal, page: PageRead, outbox: Outbox) -> None:
     if page.is_wanted:
         await trio.to_thread.run_sync(_read, journal, page)
         try:
-            broker.handle(page.was_read)
+            outbox.handle(broker.handle, page.was_read)
         except (JournalDamaged, JournalFailed):
             raise
         except (Exception, SystemExit) as error:  # a defect in what one of those who get it does

@@ -402,15 +402,17 @@ def test_views_hold_what_reading_gives() -> None:
     for number, size in enumerate(sizes):
         references.append(journal.put(1, bytes((number,)) * size, claims=1 + number % 2) + number % 2)
         journal.put(2, bytes(200_000))
-    assert journal.view_now(references, 0) == [], "what is not written is at nobody's hand"
+    assert journal.view_now(references, 0, 2_000_000) == [], "what is not written is at nobody's hand"
     assert journal.view_many(references, 0) == journal.read_many(references)
     commit(journal)
     assert journal.view_many(references, 0) == journal.read_many(references)
     assert journal.view_many(references, 1_000_000) == journal.read_many(references)
-    assert journal.view_now(references, 0) == []
+    assert journal.view_now(references, 0, 2_000_000) == []
     files.are_at_hand = True
-    assert journal.view_now(references, 0) == journal.read_many(references[:3]), "the next one is cut by the journal"
-    assert journal.view_now(references[4:], 0) == journal.read_many(references[4:])
+    at_hand = journal.view_now(references, 0, 2_000_000)
+    assert at_hand == journal.read_many(references[:3]), "the next one is cut by the journal"
+    assert journal.view_now(references[4:], 0, 2_000_000) == journal.read_many(references[4:])
+    assert [len(journal.view_now(references, 0, size)) for size in (1, 190_000, 210_000)] == [1, 1, 2]
 
 
 def test_records_that_lie_far_apart_are_not_all_read_in_one_go() -> None:
@@ -422,7 +424,7 @@ def test_records_that_lie_far_apart_are_not_all_read_in_one_go() -> None:
         references.append(journal.put(1, bytes((number,))))
         journal.put(2, bytes(200_000))
     commit(journal)
-    found = journal.view_now(references, 0)
+    found = journal.view_now(references, 0, VIEWED_BYTES)
     assert 0 < len(found) < 2 * VIEWED_BYTES // 200_000 + 4
     assert found == journal.read_many(references[: len(found)])
 
@@ -475,7 +477,7 @@ def test_only_the_content_of_a_large_view_is_not_compared() -> None:
     file.write_at(content.index(b"s" * 99) + 50, b"x")
     with pytest.raises(JournalDamaged):
         journal.view_many([small, large], 100)
-    assert journal.view_now([small, large], 100) == [], "whoever waits for the disk is told"
+    assert journal.view_now([small, large], 100, 1_000) == [], "whoever waits for the disk is told"
     file.write_at(content.index(b"l" * 100) - 13, b"x")  # its reference
     with pytest.raises(JournalDamaged):
         journal.view_many([large], 100)

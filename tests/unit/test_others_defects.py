@@ -14,6 +14,7 @@ from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.queues.paging import PageRead
 from amqp_broker.journal.failures import JournalFailed
 from amqp_broker.journal.port import Journal
+from amqp_broker.network.pump import Outbox
 from amqp_broker.network.wake_up import WakeUp
 from amqp_broker.server.logins.authority import Asked
 from amqp_broker.server.logins.backend import Backend
@@ -55,7 +56,7 @@ async def test_pages_are_read_for_the_others(broker: MemoryBroker, caplog: pytes
     with trio.CancelScope() as scope:
         for was_read in (fails, scope.cancel):
             broker.paging.reads.append(cast(PageRead, Page(was_read)))
-        await read_pages(broker, cast(Journal, None), WakeUp())
+        await read_pages(broker, cast(Journal, None), WakeUp(), Outbox())
     assert logged(caplog) == ["internal error"]
 
 
@@ -66,7 +67,7 @@ async def test_a_journal_that_fails_ends_the_reading(broker: MemoryBroker) -> No
 
     broker.paging.reads.append(cast(PageRead, Page(disk_fails)))
     with pytest.raises(JournalFailed):
-        await read_pages(broker, cast(Journal, None), WakeUp())
+        await read_pages(broker, cast(Journal, None), WakeUp(), Outbox())
 
 
 @in_trio

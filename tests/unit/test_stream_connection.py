@@ -16,6 +16,7 @@ from amqp_broker.broker.problems import NotThere
 from amqp_broker.broker.queues import stream_log
 from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.broker.queues.stream_block import StreamBlock, block_address, block_body
+from amqp_broker.broker.queues.stream_sent_chunks import PARTS_MAX
 from amqp_broker.cli.streams import definitions_of
 from amqp_broker.journal.failures import JournalDamaged
 from amqp_broker.protocols.amqp10.entries import StreamEntries
@@ -605,13 +606,113 @@ def test_large_blocks_go_out_as_they_lie_on_the_disk(monkeypatch: pytest.MonkeyP
             entries += chunk.entries
             counts.append(chunk.entry_count)
         assert entries == [bytes((number,)) * size for number, size in enumerate(sizes)]
-        assert counts == [1, 2, 1, 2, 1, 1, 1], "what is a chunk is not copied into another one"
+        if are_at_hand:
+            assert counts == [1, 4, 2, 1, 1], "what goes out as it lies may be a part of any chunk"
+        else:
+            assert counts == [1, 2, 1, 2, 1, 1, 1], "what is a chunk is not copied into another one"
         assert (reader.stretches > 0) == are_at_hand
         channel = broker.client().channel()
         channel.qos(100)
         channel.consume("s", arguments={"x-stream-offset": "first"})
         assert [len(one.body) for one in channel.deliveries()] == sizes
         broker = broker.restarted()
+
+
+@pytest.mark.parametrize("are_at_hand", [False, True])
+def test_chunks_of_any_blocks_have_the_right_checksum(monkeypatch: pytest.MonkeyPatch, are_at_hand: bool) -> None:
+    """Whatever is sent from where it lies, or is read, in whichever order (the client compares)."""
+    monkeypatch.setattr(stream_log, "LATEST_ENTRIES_MAX", 1)
+    broker = DiskBroker()
+    client = client_with_stream(broker)
+    sizes = [10, 20_000, 11, 12, 17_000, 16_500, 13, 70_000, 14, 64_900, 15, 16]
+    for number, size in enumerate(sizes):
+        client.publish(1, {number: bytes((number,)) * size})
+    assert len(client.confirmed(len(sizes))) == len(sizes)
+    for _ in range(2):
+        broker.files.are_at_hand = are_at_hand
+        for first in range(len(sizes)):
+            reader = StreamClient(broker)
+            reader.subscribe(1, "s", (OFFSET, first), credit=100)
+            entries: list[bytes] = []
+            while len(entries) < len(sizes) - first:
+                entries += reader.chunk().entries
+            assert entries == [bytes((number,)) * size for number, size in enumerate(sizes)][first:]
+        broker = broker.restarted()
+
+
+# --- turns
+
+
+def subscribed(broker: MemoryBroker, count: int, place: int = FIRST, credit: int = 100) -> list[StreamClient]:
+    """Clients with a subscription each; what they get waits for them."""
+    clients = [StreamClient(broker) for _ in range(count)]
+    for client in clients:
+        client.subscribe(1, "s", place, credit=credit)
+    return clients
+
+
+def test_who_reads_from_before_lets_the_end_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_log, "LATEST_ENTRIES_MAX", 1)
+    broker = DiskBroker()
+    broker.files.are_at_hand = True
+    client = client_with_stream(broker)
+    for number in range(40):
+        client.publish(1, {number: bytes(15_000)})
+    client.confirmed(40)
+    (end,) = subscribed(broker, 1, NEXT)
+    with broker.holding_works():
+        crowd = subscribed(broker, 20)
+        assert broker.is_unfinished, "all was sent in one go"
+        client.publish(1, messages(40))
+        broker.go_on()
+        assert client.heard() == [CONFIRM]
+        assert end.chunk().entries == [data_section(b"40")]
+        assert broker.is_unfinished
+    for reader in crowd:
+        records = 0
+        while records < 41:
+            records += reader.chunk().record_count
+
+
+def test_a_crowd_at_the_end_is_served_in_turns(broker: MemoryBroker) -> None:
+    client = client_with_stream(broker)
+    crowd = subscribed(broker, 30, NEXT)
+    broker.works.slice_messages = 100
+    with broker.holding_works():
+        client.publish(1, messages(1))
+        before = [len(reader.heard()) for reader in crowd]
+        assert 0 < sum(before) < 30
+        client.publish(1, messages(2))
+    after = [one + len(reader.heard()) for one, reader in zip(before, crowd, strict=True)]
+    assert set(after) <= {1, 2}, "each got both, together or not"
+
+
+def test_what_several_read_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_log, "LATEST_ENTRIES_MAX", 1)
+    broker = DiskBroker()
+    broker.files.are_at_hand = True
+    client = client_with_stream(broker)
+    for number in range(10):
+        client.publish(1, {number: bytes(15_000)})
+    client.confirmed(10)
+    crowd = subscribed(broker, 3, credit=0)
+    for _ in range(2):
+        for reader in crowd:
+            reader.credit(1)
+        first, second, third = (reader.connection.take_output()[-1] for reader in crowd)
+        assert len(first) == 5 * 15_004
+        assert first is second is third
+    for reader in crowd:
+        reader.credit(1)
+    assert not stream_of(broker)._remembered._chunks, "all are at the end"
+
+
+def test_small_blocks_are_put_together_up_to_a_number(broker: MemoryBroker) -> None:
+    client = client_with_stream(broker)
+    for number in range(PARTS_MAX + 2):
+        client.publish(1, messages(number))
+    (reader,) = subscribed(broker, 1)
+    assert [reader.chunk().record_count for _ in range(2)] == [PARTS_MAX, 2]
 
 
 def test_sub_batches_go_out_as_they_lie_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:

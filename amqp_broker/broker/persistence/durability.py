@@ -340,9 +340,9 @@ class Durability:
         """Whether a record is there: ``Journal.has``."""
         return self._journal is not None and self._journal.has(reference)
 
-    def view_now(self, references: Sequence[int], unchecked_bytes_min: int) -> list[Part]:
+    def view_now(self, references: Sequence[int], unchecked_bytes_min: int, bytes_max: int) -> list[Part]:
         """The first of some records, as far as they are at hand: ``Journal.view_now``."""
-        return self._journal.view_now(references, unchecked_bytes_min) if self._journal is not None else []
+        return self._journal.view_now(references, unchecked_bytes_min, bytes_max) if self._journal is not None else []
 
     def lying_now(self, references: Sequence[int], head_bytes: int, rest_bytes_min: int) -> list[LyingRecord]:
         """The first of some records, as far as they may stay where they lie: ``Journal.lying_now``."""

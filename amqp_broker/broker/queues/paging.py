@@ -90,9 +90,9 @@ class Paging:
         """Whether the budget is spent, and there is a disk to go to."""
         return self.used_bytes > self.budget_bytes and self.has_disk
 
-    def view_now(self, references: Sequence[int], unchecked_bytes_min: int) -> list[Part]:
+    def view_now(self, references: Sequence[int], unchecked_bytes_min: int, bytes_max: int) -> list[Part]:
         """The first of some records, as far as they are in the system's memory (``Journal.view_now``)."""
-        return self._durability.view_now(references, unchecked_bytes_min)
+        return self._durability.view_now(references, unchecked_bytes_min, bytes_max)
 
     def lying_now(self, references: Sequence[int], head_bytes: int, rest_bytes_min: int) -> list[LyingRecord]:
         """The first of some records, as far as they may stay where they lie (``Journal.lying_now``)."""

@@ -11,7 +11,6 @@ rabbit_stream_queue.erl.)
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +29,7 @@ from amqp_broker.broker.queues.stream_keeping import StreamKeeping
 from amqp_broker.broker.queues.stream_log import StreamLog
 from amqp_broker.broker.queues.stream_reader import EntryReader, StreamReader
 from amqp_broker.broker.queues.stream_retention import StreamRetention
+from amqp_broker.broker.queues.stream_sent_chunks import RememberedChunks
 from amqp_broker.broker.queues.stream_start import (
     FILTER_ARGUMENT,
     OFFSET_ARGUMENT,
@@ -41,6 +41,7 @@ from amqp_broker.broker.queues.stream_start import (
     stream_start,
 )
 from amqp_broker.broker.queues.stream_tracking import Tracks
+from amqp_broker.broker.queues.stream_turns import ReaderTurns
 from amqp_broker.broker.queues.traits import QueueTraits
 from amqp_broker.broker.works import Work
 from amqp_broker.errors import AmqpError, not_implemented, precondition_failed
@@ -49,7 +50,8 @@ from amqp_broker.wire.table import Table
 if TYPE_CHECKING:
     from amqp_broker.broker.host import Host
 
-TURN_ENTRIES_MAX: Final = 32  # that one consumer gets before the next one's turn
+READING_SLICE_COST: Final = 500  # of what those get in one go for whom the disk is read
+TURN_COST_MAX: Final = 100  # of what one consumer gets before the next one's turn, in deliveries; or a chunk
 
 STREAM: Final = QueueTraits(
     arguments=(
@@ -110,9 +112,11 @@ class StreamQueue(Queue):
         "_block_address",
         "_has_new",
         "_headers",
+        "_is_reading",
         "_keeping",
         "_log",
         "_readers",
+        "_remembered",
         "_retention",
         "_turns",
         "groups",
@@ -145,8 +149,10 @@ class StreamQueue(Queue):
         self._keeping = StreamKeeping(self._log, virtual_host, self._more_is_kept)
         self._batch_offset = 0  # of the first of those that came together last
         self._has_new = False  # since it was looked at
+        self._is_reading = False  # for those who are not at the end; it goes on among the works
         self._readers: dict[Consumer, EntryReader] = {}
-        self._turns: deque[EntryReader] = deque()  # of those that may have something to read
+        self._turns = ReaderTurns(self._log)
+        self._remembered = RememberedChunks()
         self._headers = OffsetHeaders()
         self._block_address = block_address(name)
         self.sequences = Tracks(self, virtual_host.durability, RecordKind.STREAM_SEQUENCE)
@@ -372,13 +378,22 @@ class StreamQueue(Queue):
         )
         host = self.virtual_host
         reader = ChunkReader(
-            self._log, consumer, offset, wanted, host.paging, self._take_turn, host.entry_forms, deliveries
+            self._log,
+            consumer,
+            offset,
+            wanted,
+            host.paging,
+            self._take_turn,
+            host.entry_forms,
+            deliveries,
+            self._remembered,
         )
         self._begin(reader)
         return consumer, reader
 
     def _begin(self, reader: EntryReader) -> None:
         self._readers[reader.consumer] = reader
+        self._remembered.are_wanted = len(self._readers) > 1
         self._take_turn(reader)
 
     def offset_of(self, start: StreamStart) -> int:
@@ -398,8 +413,10 @@ class StreamQueue(Queue):
         reader = self._readers.pop(consumer, None)
         if reader is not None:
             reader.stop()
-            if reader.is_in_turn:
-                self._turns.remove(reader)
+            self._turns.remove(reader)
+            if len(self._readers) < 2:
+                self._remembered.are_wanted = False
+                self._remembered.clear()
         super().remove_consumer(consumer)
 
     def resume(self, consumer: Consumer) -> None:
@@ -407,18 +424,27 @@ class StreamQueue(Queue):
             self._take_turn(self._readers[consumer])
 
     def _take_turn(self, reader: EntryReader) -> None:
-        """A reader may have something to deliver."""
-        if not reader.is_in_turn and not reader.consumer.is_parked and reader.has_more:
-            reader.is_in_turn = True
-            self._turns.append(reader)
+        """A reader may have something to deliver, or has to wait for it."""
+        self._turns.remove(reader)
+        self._line_up(reader)
+        if self._are_readers_due:
             self.changed()
 
-    def _let_readers_go_on(self) -> None:
-        for reader in self._readers.values():
-            self._take_turn(reader)
+    @property
+    def _are_readers_due(self) -> bool:
+        """Whether there is something to do for readers that has not been begun."""
+        return self._turns.latest_count > 0 or (self._turns.behind_count > 0 and not self._is_reading)
+
+    def _line_up(self, reader: EntryReader) -> None:
+        """Let a reader that is in no line wait for its turn, or for more, unless something else has to come first."""
+        if reader.consumer.is_parked or reader.is_reading:
+            return
+        self._turns.add(reader)
+        if not reader.may_go_on and reader.has_more:
+            self._keeping.wait()
 
     def _more_is_kept(self) -> None:
-        self._let_readers_go_on()
+        self._turns.more_has_come()
         self.changed()  # those may have gone for whom entries are in memory
 
     def deliver_ready(self, messages_max: int) -> int:
@@ -426,28 +452,48 @@ class StreamQueue(Queue):
         if self._has_new:
             self._has_new = False
             self._keeping.have_come(self._batch_offset)
-            self._let_readers_go_on()
+            if self._turns.waiting_count:
+                self._keeping.wait()
             self._retention.drop_surplus()
         self._keeping.advance()
         self.is_changed = False
-        delivered = 0
-        while self._turns and delivered < messages_max:
-            reader = self._turns.popleft()
-            reader.is_in_turn = False
-            delivered += reader.serve(min(TURN_ENTRIES_MAX, messages_max - delivered))
-            if reader.consumer.is_parked:
-                continue
-            if reader.may_go_on:
-                reader.is_in_turn = True
-                self._turns.append(reader)
-            elif reader.has_more:
-                self._keeping.wait()
-        if self._turns:
+        cost = 0
+        while cost < messages_max and self._turns.latest_count:
+            cost += self._serve(self._turns.take_latest())
+        if self._turns.behind_count and not self._is_reading:
+            self._is_reading = True
+            self.virtual_host.works.begin(self._serve_from_before())
+            cost += READING_SLICE_COST
+        if self._are_readers_due:
             self.changed()
-        elif self.askers is not None:
-            self.let_askers_go_on()
-        self._log.limit_latest(self._keeping.needed_from(are_reading=len(self._turns) > 0))
-        return delivered
+        else:
+            if len(self._readers) == self._turns.waiting_count:
+                self._remembered.clear()
+            if self.askers is not None and not self._turns.behind_count:
+                self.let_askers_go_on()
+        self._log.limit_latest(self._keeping.needed_from(are_reading=self._turns.latest_count > 0))
+        return cost
+
+    def _serve_from_before(self) -> Iterator[None]:
+        """Serve those for whom the disk is read, in slices: what is sent to whom is at the end comes between."""
+        try:
+            while self._turns.behind_count:
+                cost = 0
+                while cost < READING_SLICE_COST and self._turns.behind_count:
+                    cost += self._serve(self._turns.take_behind())
+                if self._turns.behind_count:
+                    yield
+        finally:
+            self._is_reading = False
+            if self._readers:
+                self.changed()
+
+    def _serve(self, reader: EntryReader) -> int:
+        """Let a reader have its turn; returns what it cost, in deliveries."""
+        try:
+            return 1 + reader.serve(TURN_COST_MAX)
+        finally:  # whatever becomes of its client
+            self._line_up(reader)
 
     def get(self, no_ack: bool) -> Message | None:
         raise self._not_supported("basic.get")
@@ -484,9 +530,11 @@ class StreamQueue(Queue):
 
     def _pass_dropped(self) -> None:
         """The oldest entries are gone: who was there reads on behind them."""
+        first_offset = self._log.first_offset
         for reader in self._readers.values():
-            reader.pass_dropped()
-            self._take_turn(reader)
+            if reader.next_offset < first_offset:
+                reader.pass_dropped()
+                self._take_turn(reader)
 
     def empty(self) -> Iterator[None]:
         return self._retention.forget_all()
@@ -497,6 +545,7 @@ class StreamQueue(Queue):
         for reader in self._readers.values():
             reader.stop()
         self._readers.clear()
+        self._remembered.clear()
         self._turns.clear()
         super().close()
         self.sequences.clear()

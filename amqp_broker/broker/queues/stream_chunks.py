@@ -1,15 +1,14 @@
-"""The way of a consumer that gets chunks, as clients of the stream protocol do: entries that follow each other, in the
-form that RabbitMQ's log has on its disk.
+"""The way of a consumer that gets chunks, as clients of the stream protocol do.
 
 What came in blocks goes out as it came; messages of other protocols become entries here. What is unwanted is passed by
-as far as no chunk has to be cut for it: a client compares again. (Stream protocol of RabbitMQ, "Deliver"; the format
-is described in the sources of Osiris.)
+as far as no chunk has to be cut for it: a client compares again. How a chunk is put together is in
+``stream_sent_chunks.py``.
+
+No more is read at once than one chunk needs, and each says what it cost: others have their turn between two of them.
 """
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -23,14 +22,19 @@ from amqp_broker.broker.queues.stream_block import (
     StreamBlock,
     block_address,
 )
-from amqp_broker.broker.queues.stream_log import PART_ENTRIES_MAX as READ_ENTRIES_MAX
 from amqp_broker.broker.queues.stream_log import Extent, StreamLog
 from amqp_broker.broker.queues.stream_reader import ENTRIES_LIKE_A_DELIVERY, EntriesRead, EntryReader
+from amqp_broker.broker.queues.stream_sent_chunks import (
+    BYTES_LIKE_A_DELIVERY,
+    CHUNK_BYTES_WANTED,
+    PARTS_MAX,
+    Chunk,
+    ChunkMaker,
+    RememberedChunks,
+)
 from amqp_broker.broker.queues.stream_start import StreamFilter
 from amqp_broker.compilation import mypyc_attr
-from amqp_broker.journal.checksums import combined
 from amqp_broker.journal.records import PAYLOAD_BYTES_MAX, Part
-from amqp_broker.journal.stretches import Sendable
 from amqp_broker.wire.content import decode_properties
 
 if TYPE_CHECKING:
@@ -38,37 +42,10 @@ if TYPE_CHECKING:
     from amqp_broker.broker.queues.paging import Paging
     from amqp_broker.journal.port import Journal
 
-MAGIC_AND_VERSION: Final = 0x50
-CHUNK_BYTES_WANTED: Final = 65_536  # a chunk that has so many gets no more
 LYING_BYTES_MIN: Final = 16_384  # a block that has fewer is better read, and becomes a part of a chunk with others
-CHUNK_ENTRIES_MAX: Final = 65_535
-BYTES_LIKE_AN_ENTRY: Final = 2_048  # reading and sending so many takes as long as handling an entry
-EPOCH: Final = 1
-_HEADER: Final = struct.Struct(">BBHIqQQIIIB3x")
-_LENGTH: Final = struct.Struct(">I")
-
-
-class Chunk:
-    """Entries that follow each other, ready to be sent.
-
-    Args:
-        first_offset: of the first record.
-        header: what stands before the entries.
-        data: the entries, in the parts in which they lie.
-        data_bytes: how many bytes these are.
-        records: how many there are.
-    """
-
-    __slots__ = ("data", "data_bytes", "first_offset", "header", "records")
-
-    def __init__(
-        self, first_offset: int, header: bytes, data: Sequence[Sendable], data_bytes: int, records: int
-    ) -> None:
-        self.first_offset = first_offset
-        self.header = header
-        self.data = data
-        self.data_bytes = data_bytes
-        self.records = records
+LYING_BLOCKS_MAX: Final = 16  # looked for at once
+READS_MAX: Final = 8  # for one chunk: what is written for others may lie between the blocks
+EXAMINED_COST: Final = 2  # of an entry that is passed by
 
 
 class BlocksRead(EntriesRead):
@@ -116,9 +93,10 @@ class ChunkReader(EntryReader):
     Args:
         entry_forms: makes entries of messages.
         deliveries: where chunks go.
+        remembered: those that other readers of the stream, who want all of it, have just got.
     """
 
-    __slots__ = ("_address", "_before_block", "_deliver", "_entry_forms", "_lying", "_takes_stretches")
+    __slots__ = ("_address", "_at_hand", "_before_block", "_deliver", "_entry_forms", "_remembered", "_takes_stretches")
 
     def __init__(
         self,
@@ -130,74 +108,115 @@ class ChunkReader(EntryReader):
         has_read: Callable[[EntryReader], None],
         entry_forms: Callable[[], EntryForms],
         deliveries: ChunkDeliveries,
+        remembered: RememberedChunks,
     ) -> None:
         super().__init__(log, consumer, next_offset, wanted, paging, has_read)
         self._entry_forms = entry_forms
         self._deliver = deliveries.deliver_chunk
+        self._remembered = remembered
         self._takes_stretches = wanted is None and deliveries.takes_stretches
         self._address = block_address(consumer.queue.name)
         self._before_block = part_before_body(self._address, BLOCK_HEADER)
-        self._lying: Chunk | None = None  # from next_offset on, in place of what was read
+        self._at_hand: Chunk | None = None  # from next_offset on, in place of what was read
 
     def go_to(self, offset: int) -> None:
         super().go_to(offset)
-        self._lying = None
+        self._at_hand = None
 
     def begin_at(self, offset: int) -> None:
         """Go on elsewhere, as soon as the consumer has room."""
         self.go_to(offset)
         self._has_read(self)
 
+    # --- from the disk
+
+    @property
+    def _unchecked_bytes_min(self) -> int:
+        """A block that is a chunk goes out with its own checksum, which the client compares. What decides which ones go
+        out, or becomes a part of another chunk, must be right already.
+        """
+        if self._wanted is not None:
+            return PAYLOAD_BYTES_MAX
+        return ONE_QUEUE_AND_TIMES_BYTES + len(self._before_block) + CHUNK_BYTES_WANTED
+
     def _begin_to_read(self) -> None:
-        extent = self._log.extent(self.next_offset, READ_ENTRIES_MAX, self._log.kept_end_offset)
+        if self._wanted is None:
+            self._at_hand = self._chunk_at_hand()
+            if self._at_hand is not None:
+                return
+        extent = self._log.extent(self.next_offset, PARTS_MAX, self._log.kept_end_offset)
         if not extent.are_blocks:
             self._ask_for(EntriesRead(self, extent))
             return
-        if self._takes_stretches:
-            self._lying = self._lying_chunk(extent)
-            if self._lying is not None:
+        if self._wanted is not None:
+            records = self._paging.view_now(extent.references, PAYLOAD_BYTES_MAX, CHUNK_BYTES_WANTED)
+            if records:
+                self._read.extend(self.blocks_of(extent, records))
                 return
-        # A block that is a chunk goes out with its own checksum, which the client compares. What decides which ones go
-        # out, or becomes a part of another chunk, must be right already.
-        unchecked_bytes_min = PAYLOAD_BYTES_MAX
-        if self._wanted is None:
-            unchecked_bytes_min = ONE_QUEUE_AND_TIMES_BYTES + len(self._before_block) + CHUNK_BYTES_WANTED
-        at_hand = self._paging.view_now(extent.references, unchecked_bytes_min)
-        if not self.may_go_unchecked(extent, at_hand, unchecked_bytes_min):
-            at_hand = self._paging.view_now(extent.references, PAYLOAD_BYTES_MAX)
-        if at_hand:
-            self._read.extend(self.blocks_of(extent, at_hand))
-        else:
-            self._ask_for(BlocksRead(self, extent, unchecked_bytes_min))
+        self._ask_for(BlocksRead(self, extent, self._unchecked_bytes_min))
 
-    def _lying_chunk(self, extent: Extent) -> Chunk | None:
-        """A chunk of the first blocks of an extent, as long as each is large and goes out from where it lies."""
+    def _chunk_at_hand(self) -> Chunk | None:
+        """A chunk of the blocks that come next, as far as they are at hand; None where the first one is not."""
+        offset, end_offset = self.next_offset, self._log.kept_end_offset
+        making: ChunkMaker | None = None
+        for _ in range(READS_MAX):
+            if offset >= end_offset:
+                break
+            extent = self._log.extent(offset, PARTS_MAX, end_offset)
+            if not extent.are_blocks:
+                break
+            if making is None:
+                making = self._begin_chunk(extent.first_offset_of(0))
+            before = making.parts
+            self._add_lying(making, extent)
+            if making.parts == before:
+                self._add_read(making, extent)
+            if making.parts == before or making.is_full:
+                break
+            offset = making.end_offset
+        return making.chunk() if making is not None and making.parts else None
+
+    def _begin_chunk(self, first_offset: int) -> ChunkMaker:
+        return ChunkMaker(first_offset, self._log.wall_ms_of(first_offset))
+
+    def _add_lying(self, making: ChunkMaker, extent: Extent) -> None:
+        """Add the first blocks of an extent to a chunk, as long as each is large and goes out from where it lies."""
+        if not self._takes_stretches:
+            return
         before = self._before_block
         start = ONE_QUEUE_AND_TIMES_BYTES + len(before)
-        data: list[Sendable] = []
-        entries = records = checksum = data_bytes = 0
-        wall_ms = self._log.wall_ms_of(extent.first_offset_of(0))
-        for place, (head, rest) in enumerate(
-            self._paging.lying_now(extent.references, start + FIELDS_BYTES, LYING_BYTES_MIN)
-        ):
-            of_block, records_of_block, filter_bytes, checksum_of_block = FIELDS.unpack_from(head, start)
-            is_right = (of_block, records_of_block) == extent.counts_of(place) and filter_bytes < len(rest)
+        references = extent.references[:LYING_BLOCKS_MAX]
+        lying = self._paging.lying_now(references, start + FIELDS_BYTES, LYING_BYTES_MIN)
+        for place, (head, rest) in enumerate(lying):
+            entries, records, filter_bytes, checksum = FIELDS.unpack_from(head, start)
+            is_right = (entries, records) == extent.counts_of(place) and filter_bytes < len(rest)
             if not is_right or head[ONE_QUEUE_AND_TIMES_BYTES:start] != before:
-                break
-            if entries + of_block > CHUNK_ENTRIES_MAX:
-                break
-            if data and (records_of_block != of_block) != (records != entries):  # some clients read no mixed chunk
-                break
-            if self._log.wall_ms_of(extent.first_offset_of(place)) != wall_ms:  # a chunk says one time
-                break
-            if filter_bytes:
-                rest = rest.behind(filter_bytes)
-            entries += of_block
-            records += records_of_block
-            checksum = combined(checksum, checksum_of_block, len(rest))
-            data_bytes += len(rest)
-            data.append(rest)
-        return self._chunk(extent.first_offset_of(0), data, data_bytes, entries, records, checksum) if data else None
+                return
+            if making.parts and self._log.wall_ms_of(extent.first_offset_of(place)) != making.wall_ms:
+                return  # a chunk says one time
+            stretch = rest.behind(filter_bytes) if filter_bytes else rest
+            if not making.add_lying(stretch, entries, records, checksum):
+                return
+
+    def _add_read(self, making: ChunkMaker, extent: Extent) -> None:
+        """Add the first blocks of an extent that are in the system's memory to a chunk, as many as it lacks.
+
+        What is large enough for a chunk was not compared with its checksum, and becomes no part of another one.
+        """
+        before, unchecked_bytes_min = self._before_block, self._unchecked_bytes_min
+        start = ONE_QUEUE_AND_TIMES_BYTES + len(before)
+        lacking_bytes = CHUNK_BYTES_WANTED - making.data_bytes
+        for place, record in enumerate(self._paging.view_now(extent.references, unchecked_bytes_min, lacking_bytes)):
+            content = memoryview(record)
+            if content[ONE_QUEUE_AND_TIMES_BYTES:start] != before:
+                return
+            entries, records, filter_bytes, checksum = FIELDS.unpack_from(content, start)
+            data_start = start + FIELDS_BYTES + filter_bytes
+            is_right = (entries, records) == extent.counts_of(place) and data_start < len(content)
+            if not is_right or (making.parts and len(content) >= unchecked_bytes_min):
+                return
+            if not making.add_block(content[data_start:], entries, records, checksum):
+                return
 
     def may_go_unchecked(self, extent: Extent, records: Sequence[Part], unchecked_bytes_min: int) -> bool:
         """Whether what the checksums of unchecked blocks do not tell is right: whose they are, and their counts."""
@@ -232,6 +251,8 @@ class ChunkReader(EntryReader):
             blocks.append(block)
         return blocks
 
+    # --- out
+
     def serve(self, count: int) -> int:
         consumer = self.consumer
         if not consumer.is_ready:
@@ -239,45 +260,52 @@ class ChunkReader(EntryReader):
             return 0
         passed = 0
         while passed < count:
-            chunk = self._lying
-            if chunk is not None:
-                self._lying = None
-                self.next_offset = chunk.first_offset + chunk.records
-                self._deliver(chunk)
-                return passed + chunk.data_bytes // BYTES_LIKE_AN_ENTRY
-            entry = self.next_entry() if self.may_go_on else None
-            if entry is None:
-                if self._lying is None:
+            chunk = self._at_hand or self._remembered_chunk()
+            if chunk is None:
+                entry = self.next_entry() if self.may_go_on else None
+                if entry is not None and not self._wants(entry):
+                    self.next_offset = _end_offset(entry)
+                    passed += _examined_cost(entry)
+                    continue
+                chunk = self._at_hand if entry is None else self._chunk_of(entry)
+                if chunk is None:
                     return passed
-            elif self._wants(entry):
-                entries = self._take_run(entry)
-                chunk = self._chunk_of(entries)
-                self._deliver(chunk)
-                return passed + max(len(entries), chunk.data_bytes // BYTES_LIKE_AN_ENTRY)
-            else:
-                self.next_offset = _end_offset(entry)
-                passed += 1 + _filtered(entry) // ENTRIES_LIKE_A_DELIVERY
+                if self._wanted is None:
+                    self._remembered.add(chunk)
+            self._at_hand = None
+            self.next_offset = chunk.end_offset
+            self._deliver(chunk)
+            return passed + chunk.cost
         return passed
 
-    def _take_run(self, first: Message) -> list[Message]:
-        """The entries that go into one chunk."""
-        run = [first]
-        size_bytes, entries, has_batches = _size_bytes(first), _entries(first), _has_batches(first)
-        self.next_offset = _end_offset(first)
-        while size_bytes < CHUNK_BYTES_WANTED and self.may_go_on:
-            entry = self.next_entry()
-            if entry is None:
+    def _remembered_chunk(self) -> Chunk | None:
+        """The next chunk, if another reader got it just now and nothing was read for this one."""
+        return None if self._read or self._wanted is not None else self._remembered.get(self.next_offset)
+
+    def _chunk_of(self, entry: Message) -> Chunk:
+        """A chunk that begins with an entry that was read, or is in memory."""
+        making = self._begin_chunk(entry.position)
+        self._add(making, entry)
+        while not making.is_full and self.may_go_on:
+            behind = self.next_entry()
+            if behind is None:
                 break
-            entries += _entries(entry)
-            entry_bytes = _size_bytes(entry)
-            is_other = entry_bytes >= CHUNK_BYTES_WANTED or _has_batches(entry) != has_batches  # a chunk of its own
-            if is_other or entries > CHUNK_ENTRIES_MAX or not self._wants(entry):
-                self._read.appendleft(entry)
+            if not self._wants(behind) or not self._add(making, behind):
+                self._read.appendleft(behind)
                 break
-            run.append(entry)
-            size_bytes += entry_bytes
-            self.next_offset = _end_offset(entry)
-        return run
+        return making.chunk()
+
+    def _add(self, making: ChunkMaker, entry: Message) -> bool:
+        """Add an entry to a chunk, unless it is large enough for one of its own, or another kind."""
+        if not isinstance(entry, StreamBlock):
+            is_added = making.add_message(self._entry_forms().encoded(entry))
+        elif making.parts and entry.size_bytes >= CHUNK_BYTES_WANTED:
+            is_added = False
+        else:
+            is_added = making.add_block(entry.data, int(entry.entries), int(entry.records), int(entry.checksum))
+        if is_added:
+            self.next_offset = making.end_offset
+        return is_added
 
     def _wants(self, entry: Message) -> bool:
         wanted = self._wanted
@@ -287,59 +315,13 @@ class ChunkReader(EntryReader):
             return entry.matches(wanted)
         return wanted.takes(decode_properties(entry.header).headers)
 
-    def _chunk_of(self, entries: list[Message]) -> Chunk:
-        first = entries[0]
-        first_offset = first.position
-        data: Sendable
-        if len(entries) == 1 and isinstance(first, StreamBlock):
-            data, count, records, checksum = first.data, first.entries, first.records, first.checksum
-        else:
-            parts: list[bytes | memoryview] = []
-            count = records = 0
-            for entry in entries:
-                if isinstance(entry, StreamBlock):
-                    parts.append(entry.content[entry.data_start :])
-                    count += entry.entries
-                    records += entry.records
-                else:
-                    encoded = self._entry_forms().encoded(entry)
-                    parts.append(_LENGTH.pack(len(encoded)))
-                    parts.append(encoded)
-                    count += 1
-                    records += 1
-            data = b"".join(parts)
-            checksum = zlib.crc32(data)
-        return self._chunk(first_offset, (data,), len(data), count, records, checksum)
 
-    def _chunk(
-        self, first_offset: int, data: Sequence[Sendable], data_bytes: int, entries: int, records: int, checksum: int
-    ) -> Chunk:
-        wall_ms = self._log.wall_ms_of(first_offset)
-        header = _HEADER.pack(
-            MAGIC_AND_VERSION, 0, entries, records, wall_ms, EPOCH, first_offset, checksum, data_bytes, 0, 0
-        )
-        return Chunk(first_offset, header, data, data_bytes, records)
-
-
-def _entries(entry: Message) -> int:
-    return int(entry.entries) if isinstance(entry, StreamBlock) else 1
-
-
-def _has_batches(entry: Message) -> bool:
-    """Whether there are sub-batches in it. Some clients (rabbitmq-stream-js-client) go by a chunk's first entry, so it
-    does not become one with entries of the other kind that were not published with it.
-    """
-    return isinstance(entry, StreamBlock) and bool(entry.records != entry.entries)
-
-
-def _filtered(entry: Message) -> int:
-    """How many filter values are compared to find that it is unwanted, beside a message's own."""
-    return int(entry.entries) if isinstance(entry, StreamBlock) and entry.filter_bytes else 0
-
-
-def _size_bytes(entry: Message) -> int:
-    """About how many bytes an entry has in a chunk: the properties of a message become a part of it."""
-    return entry.size_bytes if isinstance(entry, StreamBlock) else len(entry.header) + len(entry.body)
+def _examined_cost(entry: Message) -> int:
+    """What it cost to read an entry and to find that it is unwanted, in deliveries."""
+    if not isinstance(entry, StreamBlock):
+        return EXAMINED_COST
+    filtered = int(entry.entries) if entry.filter_bytes else 0
+    return EXAMINED_COST + filtered // ENTRIES_LIKE_A_DELIVERY + entry.size_bytes // BYTES_LIKE_A_DELIVERY
 
 
 def _end_offset(entry: Message) -> int:

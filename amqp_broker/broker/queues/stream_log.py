@@ -397,6 +397,13 @@ class StreamLog:
         """The offset of the oldest entry there is; that of the next one where there is none."""
         return self._chunks[0].first_offset if self._chunks else self.end_offset
 
+    @property
+    def latest_offset(self) -> int:
+        """The offset from which on all entries are in memory."""
+        if not self._has_journal:
+            return self.first_offset
+        return self._latest[0].position if self._latest else self.end_offset
+
     # --- in
 
     def append(self, message: Message, wall_ms: int) -> None:

@@ -27,6 +27,7 @@ READ_ENTRIES_MAX: Final = 128  # in one go
 STEP_COST: Final = 32  # of opening a part of a sub-batch, in deliveries
 ENTRIES_LIKE_A_DELIVERY: Final = 4  # of a block, passed by: it takes as long as one delivery
 HEADER_BYTES_LIKE_A_DELIVERY: Final = 256  # looked into, about: likewise
+DELIVERY_COST: Final = 3  # of an entry: its header is made for it
 
 
 class EntryReader:
@@ -50,7 +51,6 @@ class EntryReader:
         "_wanted",
         "consumer",
         "decoder",
-        "is_in_turn",
         "next_offset",
     )
 
@@ -72,7 +72,11 @@ class EntryReader:
         self.decoder = MessageDecoder()
         self._read: deque[Message] = deque()  # from next_offset on
         self._reading: EntriesRead | None = None
-        self.is_in_turn = False
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether it waits for the disk."""
+        return self._reading is not None
 
     @property
     def may_go_on(self) -> bool:
@@ -85,7 +89,8 @@ class EntryReader:
         return self._reading is None and self.next_offset < self._log.end_offset
 
     def serve(self, count: int) -> int:
-        """Deliver up to so many entries to the consumer, or pass them by; returns how many it were."""
+        """Deliver entries to the consumer, or pass them by, for about so much; returns what it cost, in deliveries of
+        small messages of other queues."""
         raise NotImplementedError
 
     def next_entry(self) -> Message | None:
@@ -215,11 +220,13 @@ class StreamReader(EntryReader):
                 if not consumer.no_ack:
                     queue.unacknowledged_count += 1
                 consumer.deliveries.deliver(consumer, message, queue.header_to_deliver(message))
-            elif self._cost:
+                handled += DELIVERY_COST
+                continue
+            if self._cost:
                 handled += self._cost
                 self._cost = 0
                 continue
-            elif not self.may_go_on:
+            if not self.may_go_on:
                 return handled
             handled += 1
         return handled

@@ -13,8 +13,9 @@ from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.queues.stream import StreamQueue
-from amqp_broker.broker.queues.stream_chunks import Chunk, ChunkDeliveries, ChunkReader
+from amqp_broker.broker.queues.stream_chunks import ChunkDeliveries, ChunkReader
 from amqp_broker.broker.queues.stream_groups import NO_PARTITION, StreamGroup
+from amqp_broker.broker.queues.stream_sent_chunks import Chunk
 from amqp_broker.broker.queues.stream_start import Place, StreamFilter, StreamStart
 from amqp_broker.broker.timers import Timer
 from amqp_broker.errors import AmqpError
@@ -155,7 +156,7 @@ class Subscription(ChunkDeliveries):
         for part in chunk.data:
             output.send(part)
         records = chunk.records
-        self.next_offset = chunk.first_offset + records
+        self.next_offset = chunk.end_offset
         self.delivered_count += records
         self._connection.counts.delivered_no_ack += records
         self._stream_counts.delivered_no_ack += records
