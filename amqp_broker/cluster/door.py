@@ -73,10 +73,15 @@ async def call(caller: Caller, owner: Node, peer: Peer, *, shard: int, protocol:
         keep_alive(stream.socket)  # nobody may speak for long on it who would notice that the other machine is gone
         way: trio.abc.Stream = stream
         try:
-            if caller.tls is not None:
-                way = await caller.tls.call(stream)
-                patience.deadline = trio.current_time() + LINK_TIMEOUT_S
-            return await _introduce(caller, way, hello)
+            if caller.tls is None:
+                return await _introduce(caller, stream, hello)
+            place = owner.link_host, owner.link_port
+            way = secured = await caller.tls.call(stream, place)
+            patience.deadline = trio.current_time() + LINK_TIMEOUT_S
+            try:
+                return await _introduce(caller, secured, hello)
+            finally:
+                caller.tls.remember(place, secured)
         except BaseException:
             await trio.aclose_forcefully(way)
             raise

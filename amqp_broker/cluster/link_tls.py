@@ -52,23 +52,29 @@ class LinkTls:
         self._settings = settings
         self._handshakes = TlsHandshakes(settings.tls_handshakes_max, turns)
         self._calling, self._called = _contexts(settings)
+        self._sessions: dict[tuple[str, int], ssl.SSLSession] = {}  # with the nodes at these addresses
 
     def reload(self) -> None:
         """Read the files again, for links to come; when they cannot be used, go on with what there is."""
         try:
             self._calling, self._called = _contexts(self._settings)
+            self._sessions.clear()
         except BadCertificate as error:
             log_event(logging.ERROR, "certificates not reloaded", reason=str(error))
         else:
             log_event(logging.INFO, "certificates reloaded", certificate=self._settings.link_certificate)
 
-    async def call(self, stream: trio.SocketStream) -> TlsStream:
+    async def call(self, stream: trio.SocketStream, place: tuple[str, int]) -> TlsStream:
         """Begin TLS with a node that was called; the connection belongs to what is returned.
+
+        Args:
+            place: where the node was called, host and port.
 
         Raises:
             LinkError: it came to nothing, and the connection is closed.
         """
-        secured = TlsStream(_transport(stream), self._calling, is_server=False)
+        session = self._sessions.get(place)
+        secured = TlsStream(_transport(stream), self._calling, is_server=False, session=session)
         async with _closed_on_failure(secured):
             try:
                 await secured.do_handshake()
@@ -78,6 +84,18 @@ class LinkTls:
             except trio.BrokenResourceError as error:
                 raise LinkError(explained(error, CALLED)) from error
         return secured
+
+    def remember(self, place: tuple[str, int], secured: TlsStream) -> None:
+        """Begin the next link to a node as the one on which it has just answered, without certificates.
+
+        When an owner is lost all clients come at once, each with a link of its own. A session that was resumed is not
+        remembered anew: it would be without end, and a certificate that has expired would be good as long.
+        """
+        if secured.is_resumed or secured.context is not self._calling:
+            return
+        session = secured.session
+        if session is not None and session.has_ticket:
+            self._sessions[place] = session
 
     async def answer(self, stream: trio.SocketStream) -> TlsStream:
         """Begin TLS with a caller; the connection belongs to what is returned.
@@ -105,7 +123,7 @@ class LinkTls:
 def _contexts(settings: Settings) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """For links that this node makes, and for those that others make to it."""
     called = _context(settings, ssl.PROTOCOL_TLS_SERVER)
-    called.num_tickets = 0  # nobody comes back with one
+    called.num_tickets = 1  # which may be used again and again
     return _context(settings, ssl.PROTOCOL_TLS_CLIENT), called
 
 

@@ -188,16 +188,24 @@ class TlsStream(DirectStream):
         transport: the socket; from now on it belongs to the stream.
         context: the certificates.
         is_server: whether the other side begins.
+        session: of an earlier connection to the same server, whose certificates need not be looked at again.
     """
 
     takes_stretches = False
     read_byte_s = DECRYPTED_BYTE_S
 
-    def __init__(self, transport: SocketStream, context: ssl.SSLContext, *, is_server: bool = True) -> None:
+    def __init__(
+        self,
+        transport: SocketStream,
+        context: ssl.SSLContext,
+        *,
+        is_server: bool = True,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
         self._transport = transport
         self._is_server = is_server
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=is_server)
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=is_server, session=session)
         self._sending = trio.Lock()  # what is read can call for an answer, while the writer writes
         self._unsent: list[Part] = []  # encrypted, and not taken by the system
         self._is_drained = True  # nothing can be read before more has come
@@ -246,11 +254,26 @@ class TlsStream(DirectStream):
 
     @property
     def channel_binding(self) -> str:
-        """What both ends know of this connection alone, in hexadecimal: the client's last message of the handshake.
+        """What both ends know of this connection alone, in hexadecimal: a last message of the handshake.
 
         It depends on all that was said before, certificates included (RFC 5929, section 3, as Python has it for 1.3).
         """
         return (self._tls.get_channel_binding("tls-unique") or b"").hex()
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The certificates that it began with."""
+        return self._tls.context
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether it began with the session of an earlier one."""
+        return bool(self._tls.session_reused)
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """What a client can begin its next connection to this server with, once it has read something."""
+        return self._tls.session
 
     @property
     def certificate(self) -> dict[str, Any]:

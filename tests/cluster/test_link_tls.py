@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from amqp_broker.access.client import Peer
 from amqp_broker.cluster import door
 from amqp_broker.cluster.door import Caller
 from amqp_broker.cluster.keys import Node
-from amqp_broker.cluster.link import Hello, LinkError
+from amqp_broker.cluster.link import Hello, LinkError, NotTheOwner
 from amqp_broker.cluster.link_tls import LinkTls
 from amqp_broker.network.tls import BadCertificate, TlsStream
 from amqp_broker.network.turns import Turns
@@ -51,6 +52,11 @@ def caller(name: str, settings: Settings | None, secret: str = "secret") -> Call
     return Caller("orders", name, secret, LinkTls(settings, AtOnce()) if settings is not None else None)
 
 
+async def is_owner(hello: Hello, is_so: bool = True) -> bool:
+    await trio.lowlevel.checkpoint()
+    return is_so
+
+
 async def nobody_is_called(hello: Hello) -> bool:
     raise AssertionError("the caller is no node")
 
@@ -59,13 +65,9 @@ async def both_told(owner: Caller, calling: Caller) -> tuple[str, str]:
     """Why a link is refused: what the door is told, and what the owner is; empty where it is not."""
     told = {}
 
-    async def is_called_rightly(hello: Hello) -> bool:
-        await trio.lowlevel.checkpoint()
-        return True
-
     async def serve(stream: trio.SocketStream) -> None:
         try:
-            inner, _ = await door.answer(owner, stream, is_called_rightly)
+            inner, _ = await door.answer(owner, stream, is_owner)
             await inner.aclose()
             told["owner"] = ""
         except LinkError as error:
@@ -154,6 +156,37 @@ def test_a_certificate_does_not_stand_for_the_secret(tmp_path: Path) -> None:
     assert all("it does not know the cluster's secret" in text for text in told)
 
 
+def test_the_next_link_begins_without_certificates(tmp_path: Path) -> None:
+    owner, calling = caller("owner", certificates(tmp_path / "a")), caller("door", certificates(tmp_path / "b"))
+
+    async def main() -> list[bool]:
+        async def serve(stream: trio.SocketStream) -> None:
+            with suppress(NotTheOwner):
+                inner, _ = await door.answer(owner, stream, lambda hello: is_owner(hello, is_so=bool(resumed)))
+                await inner.receive_some(1)
+                await inner.aclose()
+
+        resumed: list[bool] = []
+        async with trio.open_nursery() as nursery:
+            listeners = await nursery.start(listen, serve)
+            node = Node("owner", "a", "127.0.0.1", listeners[0].socket.getsockname()[1], "1", 0)
+            with pytest.raises(NotTheOwner):
+                await door.call(calling, node, PEER, shard=0, protocol="amqp")
+            for _ in range(3):
+                resumed.append(False)
+                stream = await door.call(calling, node, PEER, shard=0, protocol="amqp")
+                assert isinstance(stream, TlsStream)
+                resumed[-1] = stream.is_resumed
+                sessions.add(str(calling.tls and calling.tls._sessions))
+                await stream.aclose()
+            nursery.cancel_scope.cancel()
+        return resumed
+
+    sessions: set[str] = set()
+    assert trio.run(main) == [True, True, True]
+    assert len(sessions) == 1, "the first, which ends some day, and not one after the other"
+
+
 async def told_by(owner: Caller, behave: Callable[[trio.SocketStream], Awaitable[None]]) -> str:
     """What an owner is told of a caller that is no node."""
     told: list[str] = []
@@ -233,7 +266,7 @@ def test_a_certificate_alone_does_not_let_anybody_stand_between(tmp_path: Path) 
 
             async def stand_between(stream: trio.SocketStream) -> None:
                 onward = await trio.open_tcp_stream("127.0.0.1", forwarded[0].socket.getsockname()[1])
-                await carry(await between.answer(stream), await between.call(onward))
+                await carry(await between.answer(stream), await between.call(onward, ("127.0.0.1", 1)))
 
             told: list[str] = []
 
