@@ -21,7 +21,7 @@ from amqp_broker.cluster.link import Hello, LinkError, NotTheOwner
 from amqp_broker.cluster.link_tls import LinkTls
 from amqp_broker.network.tls import BadCertificate, TlsStream
 from amqp_broker.network.turns import Turns
-from amqp_broker.server.sharding.carrying import carry
+from amqp_broker.server.sharding.carrying import Prefixed, carry
 from amqp_broker.settings import Settings
 from tests.cluster.test_link import linked, say
 
@@ -94,8 +94,9 @@ def test_a_client_comes_through_with_its_address(tmp_path: Path) -> None:
     """Of whatever certificates from the authority; the names in them are no node's."""
 
     async def say_in_secret(stream: trio.abc.Stream) -> None:
-        assert isinstance(stream, TlsStream)
-        assert stream.tls.version == "TLSv1.3"
+        secured = stream._stream if isinstance(stream, Prefixed) else stream
+        assert isinstance(secured, TlsStream)
+        assert secured.tls.version == "TLSv1.3"
         await say(stream)
 
     owner, calling = caller("owner", certificates(tmp_path / "a")), caller("door", certificates(tmp_path / "b"))
