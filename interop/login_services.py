@@ -88,23 +88,27 @@ class HttpService:
 
 
 class Tokens:
-    """A key that signs tokens, and its two forms."""
+    """A key that signs tokens, and its forms: `pem`, `jwks` are files for brokers, `private_pem` is for who signs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, key_name: str = KEY_NAME) -> None:
+        self._key_name = key_name
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         public = self._key.public_key()
         self.pem = folder / "token-key.pem"
         self.pem.write_bytes(
             public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         )
+        self.private_pem = self._key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
         self.jwks = folder / "keys.json"
-        key = {**json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(public)), "kid": KEY_NAME, "alg": "RS256"}
+        key = {**json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(public)), "kid": key_name, "alg": "RS256"}
         self.jwks.write_text(json.dumps({"keys": [key]}))
 
     def token(self, **claims: Any) -> str:
         """A token for AUDIENCE that lasts; `claims` change it."""
         said = {"aud": [AUDIENCE], "sub": "tess", "exp": FAR_S, "scope": [], **claims}
-        return jwt.encode(said, self._key, algorithm="RS256", headers={"kid": KEY_NAME})
+        return jwt.encode(said, self._key, algorithm="RS256", headers={"kid": self._key_name})
 
 
 SLAPD = """\

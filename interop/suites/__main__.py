@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from interop.brokers import BrokerProcess, OurBroker, RabbitMQ, RunningBroker, find_rabbitmq
+from interop.suites.amqp10_brokers import amqp10_broker, kinds_of_amqp10
 from interop.suites.catalogue import SUITES
 from interop.suites.mqtt_brokers import kinds_of_mqtt, mqtt_broker
 from interop.suites.preparation import PreparationError, default_cache_folder
@@ -18,11 +19,12 @@ from interop.suites.stream_brokers import kinds_of_stream, stream_broker
 from interop.suites.suite import Suite
 
 STARTED_FOR = {
+    "amqp10": (kinds_of_amqp10, amqp10_broker),
     "mqtt": (kinds_of_mqtt, mqtt_broker),
     "stomp": (kinds_of_stomp, stomp_broker),
     "stream": (kinds_of_stream, stream_broker),
 }
-"""By protocol: which brokers there are, and how one is started. Those of AMQP may run already."""
+"""By protocol: which brokers there are, and how one is started. Those of AMQP 0-9-1 may run already."""
 
 
 def main() -> int:

@@ -1,12 +1,13 @@
 """Which suites of AMQP clients there are, and the table of all of them.
 
 Every archive is pinned by version and hash, every package of a suite's environment by version. Not here: suites of
-MQTT, STOMP and stream clients (mqtt_catalogue.py, stomp_catalogue.py, stream_catalogue.py), how they are fetched
-(preparation.py) and run (running.py).
+AMQP 1.0, MQTT, STOMP and stream clients (amqp10_catalogue.py, mqtt_catalogue.py, stomp_catalogue.py,
+stream_catalogue.py), how they are fetched (preparation.py) and run (running.py).
 """
 
 from __future__ import annotations
 
+from interop.suites.amqp10_catalogue import AMQP10_SUITES
 from interop.suites.mqtt_catalogue import MQTT_SUITES
 from interop.suites.stomp_catalogue import STOMP_SUITES
 from interop.suites.stream_catalogue import STREAM_SUITES
@@ -194,6 +195,9 @@ TASKIQ = Suite(
 
 SUITES: dict[str, Suite] = {
     suite.name: suite
-    for suite in (PIKA, PY_AMQP, KOMBU, AIORMQ, AIO_PIKA, CELERY, TASKIQ, *MQTT_SUITES, *STOMP_SUITES, *STREAM_SUITES)
+    for suite in (
+        *(PIKA, PY_AMQP, KOMBU, AIORMQ, AIO_PIKA, CELERY, TASKIQ),
+        *(*AMQP10_SUITES, *MQTT_SUITES, *STOMP_SUITES, *STREAM_SUITES),
+    )
 }
 """All suites, AMQP's quick ones first; aiormq takes a minute or two, aio-pika and celery several."""

@@ -1,6 +1,7 @@
 """What a suite is: where it comes from, what it needs, how it finds the broker, and what is left out.
 
-Not here: which suites there are (catalogue.py, mqtt_catalogue.py, stomp_catalogue.py, stream_catalogue.py).
+Not here: which suites there are (catalogue.py, amqp10_catalogue.py, mqtt_catalogue.py, stomp_catalogue.py,
+stream_catalogue.py).
 """
 
 from __future__ import annotations
@@ -93,11 +94,11 @@ class Suite:
     runs_with: str = "pytest"
     """pytest, or node: a program that writes what came of each test, as pytest does, to the file JUNIT_REPORT."""
     protocol: str = "amqp"
-    """What the suite's clients speak: amqp, mqtt, stomp or stream. The port is that protocol's."""
+    """What the suite's clients speak: amqp, amqp10, mqtt, stomp or stream. The port is that protocol's."""
     explained: Mapping[str, str] = field(default_factory=dict)
     """Of a suite that is counted and not compared: the tests that our broker fails, each with why."""
 
     @property
     def counted(self) -> bool:
         """Each broker's score is shown by itself: there may be more than two, and RabbitMQ has no MQTT 5."""
-        return self.protocol != "amqp"
+        return self.protocol not in ("amqp", "amqp10")
