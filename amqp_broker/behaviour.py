@@ -66,6 +66,9 @@ class Behaviour:
     streams_have_anonymous: bool
     """The stream protocol has SASL's mechanism ANONYMOUS, as AMQP 1.0 has."""
 
+    classic_queues_have_leader_locators: bool
+    """Classic queues know ``x-queue-leader-locator``; a policy with ``queue-leader-locator`` is for them as well."""
+
     has_global_prefetch: bool
     """basic.qos with global set limits the channel; without it global is taken as not set."""
 
@@ -91,6 +94,7 @@ _LIKE_3_10 = Behaviour(
     streams_take_refusals=False,
     readers_store_offsets=False,
     streams_have_anonymous=False,
+    classic_queues_have_leader_locators=False,
     has_global_prefetch=True,
     has_transient_queues=True,
 )
@@ -117,6 +121,7 @@ _LIKE_4_0 = replace(
     texts_name_streams=True,
     streams_take_refusals=True,
     streams_have_anonymous=True,
+    classic_queues_have_leader_locators=True,
 )
 _LIKE_4_3 = replace(
     _LIKE_4_0,

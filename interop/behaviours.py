@@ -105,6 +105,11 @@ ROWS = (
         ("no", "no", "yes", "yes"),
     ),
     Row(
+        ("classic_queues_have_leader_locators",),
+        "`x-queue-leader-locator` of a classic queue",
+        ("406, channel", "406, channel", "taken", "taken"),
+    ),
+    Row(
         ("has_global_prefetch",),
         "basic.qos with global",
         ("of the channel", "of the channel", "of the channel", "as without it"),

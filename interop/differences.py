@@ -256,8 +256,8 @@ DIFFERENCES: dict[str, Difference] = {
         ),
         Difference(
             topic="arguments-of-4",
-            rabbitmq="a classic queue takes x-queue-leader-locator; no consumer knows x-cancel-on-ha-failover any "
-            "more, so it is not checked; of several arguments that a queue does not know another one is named",
+            rabbitmq="no consumer knows x-cancel-on-ha-failover any more, so it is not checked; of several arguments "
+            "that a queue does not know another one is named",
             ours="as 3.10.8 and 3.13",
             why="They mean nothing on one machine; only the texts differ.",
             source="rabbit_classic_queue:capabilities/0 of 4.0.5; measured",

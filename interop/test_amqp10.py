@@ -520,7 +520,8 @@ class Manager:
 
 
 def test_queues_are_managed(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
-    manager = Manager(connect())
+    client = connect()
+    manager = Manager(client)
     name = broker.queue_name()
     assert manager.ask("GET", f"/queues/{name}") == ("404", f"queue '{name}' in vhost '/' not found")
     body = Map([("durable", True), ("arguments", Map([("x-queue-type", "quorum")]))])
@@ -531,6 +532,7 @@ def test_queues_are_managed(broker: BrokerUnderTest, connect: Connect, ch: Chann
         "exclusive", "type", "arguments",
     }  # fmt: skip
     assert (declared.get("type"), declared.get("durable"), declared.get("exclusive")) == ("quorum", True, False)
+    assert declared.get("leader") == client.open_answer.field(9).get("node")
     status, declared = manager.ask("PUT", f"/queues/{broker.queue_name('plain')}", Map([]))
     assert (status, declared.get("arguments")) == ("201", Map([("x-queue-type", "classic")]))
     words = "failed to normalize URI '/queues/c%zz': invalid_percent_encoding <<\"%zz\">>"

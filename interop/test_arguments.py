@@ -240,11 +240,27 @@ def test_all_arguments_of_a_quorum_queue(ch: ChannelUnderTest, q: str) -> None:
 def test_what_a_classic_queue_does_not_know(
     broker: BrokerUnderTest, ch: ChannelUnderTest, q: str, argument: str, value: Any
 ) -> None:
-    if argument == "x-queue-leader-locator" and not broker.differs("arguments-of-4"):
+    if argument == "x-queue-leader-locator" and broker.version >= (4, 0):
         argument = "x-max-age"  # it is known
     ch.send(Queue.Declare, queue=q, arguments={argument: value})
     text = f"invalid arg '{argument}' for queue '{q}' in vhost '/' of queue type rabbit_classic_queue"
     ch.expect_close(406, text, cause=Queue.Declare)
+
+
+def test_the_leader_of_a_classic_queue(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:
+    """Since 4.0 it may be said where it is to be, and has to be said again."""
+    if broker.version < (4, 0):
+        pytest.skip("a classic queue does not know it")
+    ch.declare(q, durable=True, arguments={"x-queue-leader-locator": "balanced"})
+    ch.declare(q, durable=True, arguments={"x-queue-leader-locator": "balanced"})
+    ch.send(Queue.Declare, queue=q, durable=True, arguments={})
+    difference = "received none but current is the value 'balanced' of type 'longstr'"
+    text = f"inequivalent arg 'x-queue-leader-locator' for queue '{q}' in vhost '/': {difference}"
+    ch.expect_close(406, text, cause=Queue.Declare)
+    ch.reopen()
+    ch.send(Queue.Declare, queue=q + "-new", durable=True, arguments={"x-queue-leader-locator": "zzz"})
+    problem = f"invalid arg 'x-queue-leader-locator' for queue '{q}-new' in vhost '/': invalid_queue_locator_arg"
+    ch.expect_close(406, problem, cause=Queue.Declare)
 
 
 @pytest.mark.parametrize(

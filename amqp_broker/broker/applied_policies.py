@@ -96,7 +96,8 @@ class AppliedPolicies:
     def apply_to_queue(self, queue: Queue) -> None:
         """Let what the policies say be in force for a queue."""
         traits = queue.traits()
-        in_force = self._in_force(queue.name, (*QUEUES, traits.apply_to), traits.meaningless_policy_keys)
+        passed_by_for = traits.passed_by_for(self._host.behaviour)
+        in_force = self._in_force(queue.name, (*QUEUES, traits.apply_to), passed_by_for)
         if in_force is not queue.in_force:
             if self._host.observers.present_for_changes:
                 self._tell(queue, in_force)

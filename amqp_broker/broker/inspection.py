@@ -309,7 +309,7 @@ def queue_info(queue: Queue) -> QueueInfo:
         durable=queue.durable,
         auto_delete=queue.auto_delete,
         exclusive=queue.owner is not None,
-        arguments=json_ready_table(queue.table),
+        arguments=json_ready_table(queue.told_arguments()),
         policy=_policy_name(queue.in_force),
         operator_policy=_operator_policy_name(queue.in_force),
         effective_policy_definition=_definition(queue.in_force),

@@ -1,4 +1,4 @@
-"""Names of exchanges and queues: which of them are the broker's own, and those that it makes up."""
+"""Names of exchanges and queues: which of them are the broker's own, and those that it makes up. Names of nodes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ PREDECLARED_EXCHANGES: Final = {  # with their types
     "amq.match": "headers",
     "amq.rabbitmq.trace": "topic",
 }
+
+
+def node_of(name: str) -> str:
+    """What a node is called, as RabbitMQ calls one.
+
+    Args:
+        name: its own; empty where it is the only one.
+    """
+    return f"rabbit@{name or 'localhost'}"
 
 
 def without_line_breaks(name: str) -> str:

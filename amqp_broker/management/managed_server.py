@@ -14,6 +14,7 @@ import trio
 
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.inspection import Inspection
+from amqp_broker.broker.names import node_of
 from amqp_broker.network.wake_up import WakeUp
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.status import server_status
@@ -23,11 +24,6 @@ if TYPE_CHECKING:
     from amqp_broker.management.samples import Key, Samples
     from amqp_broker.management.series import Numbers
     from amqp_broker.server.sharding.shards import Shards
-
-
-def name_of_node(name: str) -> str:
-    """A node's name as RabbitMQ has one."""
-    return f"rabbit@{name}"
 
 
 class ManagedServer:
@@ -92,12 +88,12 @@ class ManagedServer:
     @property
     def node(self) -> str:
         """The name of this node, as RabbitMQ names one."""
-        return name_of_node(self.server.node_name)
+        return node_of(self.server.node_name)
 
     @property
     def nodes(self) -> list[str]:
         """The names of all nodes of the broker, this one first."""
-        return [self.node, *(name_of_node(one.name) for one in self.server.other_nodes())]
+        return [self.node, *(node_of(one.name) for one in self.server.other_nodes())]
 
     def was_asked(self) -> None:
         """Somebody asks: from now on there are rates."""

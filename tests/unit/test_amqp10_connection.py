@@ -226,6 +226,7 @@ def test_nothing_is_left_of_who_does_not_wait_for_a_silent_end(
 def test_open_says_what_was_agreed_on(broker: MemoryBroker) -> None:
     answer = Amqp10Client(broker).open(channel_max=7)
     assert (answer.field(2), answer.field(3), answer.field(4)) == (131_072, 7, 30_000)
+    assert answer.field(9).get("node") == "rabbit@localhost"  # as the HTTP API says
 
 
 # --- messages

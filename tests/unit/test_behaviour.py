@@ -15,6 +15,7 @@ from pamqp.common import FieldTable
 from amqp_broker.access.client import Peer
 from amqp_broker.access.passwords import SHA256
 from amqp_broker.behaviour import BEHAVIOURS, Behaviour
+from amqp_broker.broker.inspection import Inspection
 from amqp_broker.protocols.amqp091.server_properties import server_properties
 from amqp_broker.settings import Settings
 from interop.behaviours import ROWS, SERIES, Row, table
@@ -244,8 +245,11 @@ def test_transient_queues(series: str) -> None:
 @of_field("queue_type_is_filled_in")
 @pytest.mark.parametrize("series", ALL)
 def test_another_type_of_queue(series: str) -> None:
-    channel = channel_of(series)
+    broker = MemoryBroker(behave_like=series)
+    channel = Client(broker).open().channel()
     channel.declare("q", durable=True)
+    (told,) = Inspection(broker).queues("/")
+    assert told["arguments"] == ({} if series.startswith("3.") else {"x-queue-type": "classic"})
     channel.declare("q", {"x-queue-type": "classic"}, durable=True)
     channel.send(commands.Queue.Declare(queue="q", durable=True, arguments=QUORUM))
     filled_in = "received 'quorum' but current is 'classic'"
@@ -356,6 +360,25 @@ def test_priorities_of_a_quorum_queue(series: str) -> None:
     channel.consume("q")
     orders = {"4.0": [b"5", b"6", b"4", b"31"], "4.3": [b"31", b"6", b"5", b"4"]}
     assert channel.bodies() == orders.get(series, [b"4", b"5", b"6", b"31"])
+
+
+@of_field("classic_queues_have_leader_locators")
+@pytest.mark.parametrize("series", ALL)
+def test_where_the_leader_of_a_classic_queue_is_to_be(series: str) -> None:
+    is_known = series not in ("3.10", "3.13")
+    broker = MemoryBroker(behave_like=series)
+    policy: dict[str, object] = {"pattern": "", "definition": {"queue-leader-locator": "balanced", "max-length": 1}}
+    broker.handle(lambda: broker.administration.parameters.set_policy("/", "p", policy))
+    channel = Client(broker).open().channel()
+    channel.declare("q", durable=True)
+    for body in (b"1", b"2"):
+        channel.publish("", "q", body)
+    assert channel.drain("q") == ([b"2"] if is_known else [b"1", b"2"])
+    channel.send(commands.Queue.Declare(queue="r", durable=True, arguments={"x-queue-leader-locator": "balanced"}))
+    if is_known:
+        assert channel.one(commands.Queue.DeclareOk).queue == "r"
+    else:
+        assert "invalid arg 'x-queue-leader-locator' for queue 'r'" in channel.closed_with().reply_text
 
 
 @of_field("highest_consumer_takes_over")

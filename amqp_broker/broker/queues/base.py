@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from amqp_broker.broker.arguments import QueueArguments
+from amqp_broker.broker.arguments import QUEUE_TYPE, QueueArguments
 from amqp_broker.broker.counters import QueueCounts
 from amqp_broker.broker.drops import DropReason
 from amqp_broker.broker.message import Message
@@ -112,6 +112,12 @@ class Queue(QueueContract):
 
     def __str__(self) -> str:
         return f"queue '{self.name}' in vhost '{self.virtual_host.name}'"
+
+    def told_arguments(self) -> Table:
+        """The arguments that whoever asks is told: with the type, where that RabbitMQ fills it in."""
+        if self.virtual_host.behaviour.queue_type_is_filled_in:
+            return {QUEUE_TYPE: self.declared.queue_type, **self.table}
+        return self.table
 
     # --- what a type may do otherwise, with what every queue has
 

@@ -37,6 +37,8 @@ position_of = attrgetter("position")
 
 VALUE_EFFORT: Final = 20  # of reading a value in a header, some 20 microseconds (``works.py``)
 
+LEADER_LOCATOR: Final = "x-queue-leader-locator"
+
 CLASSIC: Final = QueueTraits(
     arguments=(
         "x-expires",
@@ -52,8 +54,10 @@ CLASSIC: Final = QueueTraits(
         "x-single-active-consumer",
         QUEUE_TYPE,
         "x-queue-master-locator",
+        LEADER_LOCATOR,
         REPLAY_ARGUMENT,
     ),
+    leader_locator=LEADER_LOCATOR,
     consumer_arguments=("x-cancel-on-ha-failover", "x-priority", "x-credit"),
     apply_to="classic_queues",
     meaningless_policy_keys=frozenset(
@@ -62,7 +66,6 @@ CLASSIC: Final = QueueTraits(
             "delivery-limit",
             "max-age",
             "stream-max-segment-size-bytes",
-            "queue-leader-locator",
             "initial-cluster-size",
         }
     ),

@@ -50,7 +50,7 @@ class QueueTypes(TypeRegistry[type[Queue]]):
         Args:
             queue: the queue as texts name it: ``queue 'q' in vhost '/'``.
             table: as declared.
-            behaviour: which limits there are without an argument.
+            behaviour: which arguments are known, and which limits there are without one.
 
         Raises:
             AmqpError: 406 that names the argument and what is wrong with it.
@@ -61,9 +61,10 @@ class QueueTypes(TypeRegistry[type[Queue]]):
         name = queue_type_of(table)
         queue_type = self[name]
         traits = queue_type.traits()
-        check_values(queue, table, QUEUE_CHECKS, traits.arguments)
-        check_values(queue, table, traits.checks, traits.arguments)
-        refuse_foreign(queue, table, self._arguments.difference(traits.arguments), name)
+        known = traits.known_arguments(behaviour)
+        check_values(queue, table, QUEUE_CHECKS, known)
+        check_values(queue, table, traits.checks, known)
+        refuse_foreign(queue, table, self._arguments.difference(known), name)
         return queue_type.read_arguments(table, behaviour)
 
     def check_consumer(self, queue: Queue, arguments: Table) -> int:

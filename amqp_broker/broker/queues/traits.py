@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from amqp_broker.behaviour import Behaviour
 from amqp_broker.broker.arguments import Check
 
 
@@ -20,6 +21,8 @@ class QueueTraits:
         arguments: the arguments that a declaration may have, in the order in which they are compared with those of a
             queue that exists. Others that any type of the broker knows are refused, and all else is kept and ignored.
         consumer_arguments: the same for consumers.
+        leader_locator: the one of these arguments that RabbitMQ's type does not know before 4.0, nor a key of policies
+            that is called so; empty for none.
         checks: of the values of such arguments, where ``arguments.py`` has none for the name.
         apply_to: the word by which a policy's ``apply-to`` means queues of this type alone; empty for none.
         meaningless_policy_keys: a policy with one of these keys passes queues of this type by.
@@ -33,6 +36,7 @@ class QueueTraits:
 
     arguments: tuple[str, ...]
     consumer_arguments: tuple[str, ...] = ("x-priority",)
+    leader_locator: str = ""
     checks: Mapping[str, Check] = field(default_factory=dict)
     apply_to: str = ""
     meaningless_policy_keys: frozenset[str] = frozenset()
@@ -40,3 +44,15 @@ class QueueTraits:
     ranges: Mapping[str, tuple[int, int, str]] = field(default_factory=dict)
     may_be_unnamed: bool = True
     shown_as: str = "classic"
+
+    def known_arguments(self, behaviour: Behaviour) -> tuple[str, ...]:
+        """The arguments that a declaration may have, as that RabbitMQ has it."""
+        if behaviour.classic_queues_have_leader_locators or not self.leader_locator:
+            return self.arguments
+        return tuple([name for name in self.arguments if name != self.leader_locator])
+
+    def passed_by_for(self, behaviour: Behaviour) -> frozenset[str]:
+        """The keys of a policy with which it passes queues of this type by, as that RabbitMQ has it."""
+        if behaviour.classic_queues_have_leader_locators or not self.leader_locator:
+            return self.meaningless_policy_keys
+        return self.meaningless_policy_keys | {self.leader_locator.removeprefix("x-")}

@@ -12,13 +12,13 @@ from typing import Any
 import trio
 
 from amqp_broker import __version__
+from amqp_broker.broker.names import node_of
 from amqp_broker.management.api.lists import answer_one, columns_of
 from amqp_broker.management.api.overview import CHURN, churn, contexts, exchange_types, version_of
 from amqp_broker.management.api.rates import NODE_RANGE, with_rates, zero_rates
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, answer_json, no_such_object
 from amqp_broker.management.http.router import Access, Endpoint
-from amqp_broker.management.managed_server import name_of_node
 from amqp_broker.management.things import NO_LIMIT, node_key
 from amqp_broker.server.other_nodes import OtherNode
 from amqp_broker.server.status import ServerStatus, server_status
@@ -111,7 +111,7 @@ def _of_store(status: ServerStatus) -> dict[str, str]:
 
 def _described_other(call: Call, other: OtherNode) -> dict[str, Any]:
     """A node that passes its clients on."""
-    node = _described(call, name_of_node(other.name), other.version, other.uses)
+    node = _described(call, node_of(other.name), other.version, other.uses)
     uptime_ms = max(0, call.broker.clock.wall_ms() - other.started_s * 1000)
     return node | {"uptime": uptime_ms, **zero_rates(CHURN)}
 

@@ -19,12 +19,12 @@ from amqp_broker.broker.counters import AMQP091, AMQP10, STREAM, ChannelCounts, 
 from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.inspection import counts_by_protocol
 from amqp_broker.broker.message_sizes import BOUNDS_BYTES
+from amqp_broker.broker.names import node_of
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.management.api.overview import ERLANG_VERSION, version_of
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer
 from amqp_broker.management.http.router import Access, Endpoint
-from amqp_broker.management.managed_server import name_of_node
 from amqp_broker.management.prometheus.exposition import (
     CONTENT_TYPE,
     Family,
@@ -214,7 +214,7 @@ class Scrape:
         # In a family of its own: dashboards join with identity_info, which must be there once.
         others = call.management.server.other_nodes()
         nodes = [(labels_of(node=call.management.node, version=__version__, owner="true"), 1)]
-        nodes += [(labels_of(node=name_of_node(one.name), version=one.version, owner="false"), 1) for one in others]
+        nodes += [(labels_of(node=node_of(one.name), version=one.version, owner="false"), 1) for one in others]
         if others:
             yield from written(Family("amqp_broker_node_info", "untyped", "The nodes of the cluster"), nodes)
 

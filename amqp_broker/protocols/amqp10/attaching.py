@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from amqp_broker.broker.names import node_of
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.amqp10.addresses import Node, source_of, target_of
@@ -199,8 +200,7 @@ class Attaching:
     # --- management
 
     def _requests(self, fields: Fields, handle: int) -> IncomingLink:
-        settings = self._connection.broker.settings
-        node = settings.node_name or settings.cluster_name
+        node = node_of(self._connection.broker.settings.node_name)
         management = Management(self._host, self._client, node, self._connection.renew)
         name = fields.text(0) or ""
         link = RequestsLink(self._session, handle, fields.number(9) or 0, name, management)

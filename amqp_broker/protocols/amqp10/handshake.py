@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from amqp_broker import __version__
 from amqp_broker.access.client import Client
 from amqp_broker.behaviour import BEHAVIOURS
+from amqp_broker.broker.names import node_of
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.amqp10.compound import Map
@@ -89,7 +90,7 @@ def open_answer(settings: Settings, channel_max: int, idle_ms: int) -> bytes:
         (Symbol("platform"), f"Python {platform.python_version()}"),
         (Symbol("product"), settings.product),
         (Symbol("version"), settings.product_version or BEHAVIOURS[settings.behave_like].version),
-        (Symbol("node"), settings.node_name or settings.cluster_name),
+        (Symbol("node"), node_of(settings.node_name)),
         (Symbol("broker"), "amqp-broker"),
         (Symbol("broker_version"), __version__),
     ]

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote
 
-from amqp_broker.broker.arguments import QUEUE_TYPE
 from amqp_broker.broker.erlang_text import erlang_string
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.queues.base import Queue
@@ -170,9 +169,6 @@ class Management:
 
     def _described(self, queue: Queue) -> Map:
         queue.be_current()
-        arguments = queue.table
-        if self._host.behaviour.queue_type_is_filled_in:
-            arguments = {QUEUE_TYPE: queue.arguments.queue_type, **arguments}
         pairs: list[tuple[Any, Any]] = [
             ("leader", self._node),
             ("replicas", Array(b"\xb1", [self._node])),
@@ -184,7 +180,7 @@ class Management:
             ("auto_delete", queue.auto_delete),
             ("exclusive", queue.owner is not None),
             ("type", queue.arguments.queue_type),
-            ("arguments", map_of(arguments, is_symbol=False)),
+            ("arguments", map_of(queue.told_arguments(), is_symbol=False)),
         ]
         return Map(pairs)
 
