@@ -57,6 +57,7 @@ from amqp_broker.settings import Settings
 CALL_TIMEOUT_S: Final = 1.0
 PAUSE_S: Final = 0.1
 STAGGER_S: Final = 0.2  # between the first who campaigns and the next
+HAND_OVER_GRACE_S: Final = 0.5  # for clients' answers to connection.close, while nobody is served
 LAST_WRITES_S: Final = 5.0  # after the clients have gone
 GATE_PAUSE_S: Final = 0.02
 ASK_PAUSE_S: Final = 0.5
@@ -424,10 +425,11 @@ class Shard:
     async def _shut_down_after(self, event: trio.Event, server: BrokerServer) -> None:
         await event.wait()
         self._known.is_closing = True
-        patience_s = self._here.settings.shutdown_grace_ms / 1000 + LAST_WRITES_S
+        grace_s = min(self._here.settings.shutdown_grace_ms / 1000, HAND_OVER_GRACE_S)
+        patience_s = grace_s + LAST_WRITES_S
         if self._store is not None:
             self._store.give_up(patience_s)  # the server closes the journal itself, and then nothing else goes on here
-        server.shut_down()
+        server.shut_down(grace_s)
         await trio.sleep(patience_s)
         self._lose("etcd did not take the last writes in time")
 

@@ -118,6 +118,7 @@ class BrokerServer:
         self._http_clients = 0
         self._nursery: trio.Nursery | None = None  # while clients are served
         self._shutdown_requested = trio.Event()
+        self._grace_s = settings.shutdown_grace_ms / 1000
         self._all_gone = trio.Event()
         self.ended = trio.Event()  # nobody is served any more
 
@@ -290,8 +291,14 @@ class BrokerServer:
         )
         nursery.start_soon(serve_control, control, folder)
 
-    def shut_down(self) -> None:
-        """Begin the end: no new clients, ``connection.close`` 320 to each that is here; then ``run`` returns."""
+    def shut_down(self, grace_s: float | None = None) -> None:
+        """Begin the end: no new clients, ``connection.close`` 320 to each that is here; then ``run`` returns.
+
+        Args:
+            grace_s: for how long their answers are waited for; None for ``shutdown_grace_ms``.
+        """
+        if grace_s is not None:
+            self._grace_s = grace_s
         self.ending_since_s = time.monotonic()
         self._shutdown_requested.set()
 
@@ -432,7 +439,7 @@ class BrokerServer:
                 log_internal_error("shutdown", error)
         if self._connections:
             self._all_gone = trio.Event()
-            with trio.move_on_after(self.settings.shutdown_grace_ms / 1000):
+            with trio.move_on_after(self._grace_s):
                 await self._all_gone.wait()
 
     def stop_listening(self) -> None:

@@ -35,7 +35,7 @@ from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.changes import until_durable
 from amqp_broker.settings import Settings
 from tests.support.fake_etcd import FakeEtcd, UnreliableMember
-from tests.support.served import on_a_jumping_clock
+from tests.support.served import on_a_jumping_clock, seconds_until_the_end, serving
 
 KEYS = Keys("orders")
 LEASE_TTL_S = 3
@@ -181,6 +181,24 @@ def test_who_is_to_end_waits_a_while_only_for_a_silent_etcd_to_take_the_last_wri
     assert patience.is_alive()
     patience.cancel()
     assert caught.group_contains(JournalFailed, match="gave its ownership up")
+
+
+@on_a_jumping_clock
+async def test_who_hands_over_waits_shortly_for_a_client_that_does_not_answer() -> None:
+    """Nobody is served until it has."""
+    known = Known("me")
+    known.add_shard(0)
+    shard = shard_of(AsyncEtcd(), known)
+    cast(SimpleNamespace, shard._here).settings = Settings(shutdown_grace_ms=3_000)
+    async with (
+        serving(shutdown_grace_ms=3_000) as served,
+        await served.opened() as client,
+        trio.open_nursery() as nursery,
+    ):
+        shard._stepping_down.set()
+        nursery.start_soon(shard._shut_down_after, shard._stepping_down, served.server)
+        assert 0.5 <= await seconds_until_the_end(client) < 1
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("event", ["_lost", "_stepping_down"])
