@@ -47,7 +47,7 @@ class DiskStatus(TypedDict):
 
 
 class StoreStatus(TypedDict):
-    """What keeps the journal in place of this machine's disk."""
+    """The state of what keeps the journal in place of this machine's disk."""
 
     name: str  # as operators call it: etcd
     used_bytes: int

@@ -25,7 +25,7 @@ def payload_bytes_max(frame_bytes_max: int) -> int:
 
 
 class Transfers:
-    """What has not been sent of a delivery.
+    """The rest of a delivery, which has not been sent.
 
     Args:
         channel: of the session.
