@@ -125,6 +125,7 @@ def test_publishers_wait_while_etcd_is_full_and_nothing_is_lost(tmp_path: Path) 
         # The broker's own messages: publishers wait before etcd is full, and acknowledgements make space.
         until(lambda: _has_alarm(owner) and _is_blocked(owner))
         assert 'event="etcd fills up"' in owner.log
+        assert "quota" in _reason_of_alarm(owner)
         publisher.want_some_more()
         consumer.take_all()
         publisher.wait()
@@ -165,6 +166,12 @@ def _has_alarm(node: NodeProcess) -> bool:
     """Whether a node says over HTTP that publishers are to wait."""
     has_alarm = [one["disk_free_alarm"] for one in json.loads(ask(node, "/api/nodes")[1])]
     return any(has_alarm) and ask(node, "/api/health/checks/alarms")[0] == 503
+
+
+def _reason_of_alarm(node: NodeProcess) -> str:
+    """Why they are to wait, as the owner says."""
+    nodes = json.loads(ask(node, "/api/nodes")[1])
+    return "; ".join(one.get("disk_free_alarm_reason", "") for one in nodes)
 
 
 def _is_blocked(node: NodeProcess) -> bool:
