@@ -149,7 +149,7 @@ async def _introduce(caller: Caller, stream: trio.abc.Stream, hello: Hello) -> t
 
 def _binding(stream: trio.abc.Stream) -> dict[str, str]:
     """What is proved with the rest where TLS is beneath: that it was said on this connection."""
-    return {"channel_binding": stream.channel_binding} if isinstance(stream, TlsStream) else {}
+    return {link.BINDING: stream.channel_binding} if isinstance(stream, TlsStream) else {}
 
 
 async def answer(

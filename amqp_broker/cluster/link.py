@@ -31,6 +31,7 @@ NO_CLIENT: Final = (
     ""  # in place of a protocol: the caller only wants to know whether it has called the owner, and until when
 )
 HELLO: Final = "hello"
+BINDING: Final = "channel_binding"  # in what is proved: the TLS connection beneath, where there is one
 TLS_AT_ALL_OR_NONE: Final = "set link_certificate and link_ca at all nodes or at none"
 _LENGTH: Final = struct.Struct(">I")
 _TLS_BEGINNING: Final = b"\x16\x03"
@@ -84,9 +85,9 @@ def encode_hello(hello: Hello) -> bytes:
 
 
 def said_in(hello: Hello | dict[str, Any]) -> dict[str, Any]:
-    """All that a door has said: in a hello that it sends, or in a frame that came."""
+    """All that a door has said: in a hello that it sends, or in a frame that came. A binding is nobody's to say."""
     fields = asdict(hello) if isinstance(hello, Hello) else hello
-    return {name: value for name, value in fields.items() if name != "kind"}
+    return {name: value for name, value in fields.items() if name not in ("kind", BINDING)}
 
 
 class FrameReader:

@@ -146,8 +146,9 @@ async def called(said: dict[str, Any]) -> tuple[list[Hello], dict[str, Any], dic
         return True
 
     async def serve(stream: trio.SocketStream) -> None:
-        with suppress(LinkError):
-            heard.append((await door.answer(OWNER, stream, is_called_rightly))[1])
+        async with stream:
+            with suppress(LinkError):
+                heard.append((await door.answer(OWNER, stream, is_called_rightly))[1])
 
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -177,6 +178,13 @@ def test_a_door_that_says_more_than_its_owner_knows_is_let_in() -> None:
     assert heard == [hello]
     assert answer["kind"] == "accept"
     assert link.is_same(answer["proof"], link.owner_proof(DOOR.secret, said, challenge["nonce"]))
+
+
+def test_a_door_whose_proof_is_of_a_tls_connection_is_refused_where_there_is_none() -> None:
+    hello = Hello(DOOR.cluster, DOOR.node_id, link.new_nonce(), 0, "amqp", PEER)
+    heard, _, answer = trio.run(called, {**link.said_in(hello), link.BINDING: "of another connection"})
+    assert heard == []
+    assert answer == {"kind": "refused", "text": "it does not know the cluster's secret"}
 
 
 def test_a_door_that_speaks_another_version_of_the_link_is_told() -> None:
