@@ -136,13 +136,13 @@ def test_a_stream_as_a_queue(broker: BrokerUnderTest, api: HttpApi, streams: Str
     assert streams.declare_publisher(1, name) == OK
     streams.publish(1, {number: data_section(b"m") for number in range(3)})
     streams.confirmed(3)
-    until(lambda: {"leader", "messages"} <= asked(api, f"queues/%2F/{name}").keys())  # in RabbitMQ seconds later
-    until(lambda: asked(api, f"queues/%2F/{name}")["messages"] == 3)
+    until(lambda: asked(api, f"queues/%2F/{name}").get("messages") == 3)  # in RabbitMQ seconds later
     shown = asked(api, f"queues/%2F/{name}")
     arguments = {"x-max-age": "1h", "x-max-length-bytes": 5_000_000, "x-queue-type": "stream"}
     assert (shown["arguments"], shown["type"], shown["state"]) == (arguments, "stream", "running")
     assert (shown["messages_ready"], shown["messages_unacknowledged"]) == (3, 0)
-    assert [shown["leader"]] == shown["members"] == shown["online"]
+    if broker.version >= (4, 0):  # 3.10 tells it of quorum queues alone
+        assert [shown["leader"]] == shown["members"] == shown["online"]
     exported = next(one for one in asked(api, "definitions")["queues"] if one["name"] == name)
     assert exported == {
         "name": name, "vhost": "/", "durable": True, "auto_delete": False, "arguments": arguments,
