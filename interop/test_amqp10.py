@@ -533,6 +533,10 @@ def test_queues_are_managed(broker: BrokerUnderTest, connect: Connect, ch: Chann
     }  # fmt: skip
     assert (declared.get("type"), declared.get("durable"), declared.get("exclusive")) == ("quorum", True, False)
     assert declared.get("leader") == client.open_answer.field(9).get("node")
+    manager.tell("GET", f"/queues/{name}")
+    payload = client.expect(TRANSFER).payload
+    assert b"durable\x56\x01" in payload  # some clients tell that from 0x41
+    assert b"exclusive\x56\x00" in payload
     status, declared = manager.ask("PUT", f"/queues/{broker.queue_name('plain')}", Map([]))
     assert (status, declared.get("arguments")) == ("201", Map([("x-queue-type", "classic")]))
     words = "failed to normalize URI '/queues/c%zz': invalid_percent_encoding <<\"%zz\">>"

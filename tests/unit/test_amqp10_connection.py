@@ -15,6 +15,7 @@ from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.message import digest_of
 from amqp_broker.protocols.amqp10.compound import Described, Map
 from amqp_broker.protocols.amqp10.connection import SILENT_CLOSE_MS
+from amqp_broker.protocols.amqp10.decoding import decode
 from amqp_broker.protocols.amqp10.encoding import encode, symbols
 from amqp_broker.protocols.amqp10.errors import ProtocolError
 from amqp_broker.protocols.amqp10.frames import AMQP, AMQP_HEADER, SASL_HEADER, encode_frame
@@ -42,7 +43,7 @@ from amqp_broker.protocols.amqp10.performatives import (
     read_performative,
 )
 from amqp_broker.protocols.amqp10.session import WINDOW
-from amqp_broker.protocols.amqp10.typed import Int, Symbol, UByte, UInt, ULong
+from amqp_broker.protocols.amqp10.typed import Flag, Int, Symbol, UByte, UInt, ULong
 from amqp_broker.session.login import Refusal, Refused
 from amqp_broker.wire.content import Properties, encode_content_header
 from amqp_broker.wire.table import Timestamp
@@ -227,6 +228,11 @@ def test_open_says_what_was_agreed_on(broker: MemoryBroker) -> None:
     answer = Amqp10Client(broker).open(channel_max=7)
     assert (answer.field(2), answer.field(3), answer.field(4)) == (131_072, 7, 30_000)
     assert answer.field(9).get("node") == "rabbit@localhost"  # as the HTTP API says
+
+
+def test_a_flag_is_a_boolean_of_two_bytes() -> None:
+    assert [encode(Flag(yes)) for yes in (True, False)] == [b"\x56\x01", b"\x56\x00"]
+    assert decode(encode(Flag(True)), 0) == (True, 2)
 
 
 # --- messages

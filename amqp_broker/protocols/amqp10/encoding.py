@@ -11,6 +11,7 @@ from amqp_broker.protocols.amqp10.typed import (
     Byte,
     Char,
     Decimal,
+    Flag,
     Float,
     Int,
     Short,
@@ -67,6 +68,10 @@ def _encode_null(value: None) -> bytes:
 
 def _encode_bool(value: bool) -> bytes:
     return b"\x41" if value else b"\x42"
+
+
+def _encode_flag(value: int) -> bytes:
+    return b"\x56\x01" if value else b"\x56\x00"
 
 
 def _encode_uint(value: int) -> bytes:
@@ -239,6 +244,7 @@ def symbols(*names: str) -> Array:
 _WRITERS: Final[dict[type, Callable[[Any], bytes]]] = {
     type(None): _encode_null,
     bool: _encode_bool,
+    Flag: _encode_flag,
     UByte: _encode_ubyte,
     UShort: _encode_ushort,
     UInt: _encode_uint,

@@ -20,7 +20,7 @@ from amqp_broker.errors import AmqpError, LimitReached, ReplyCode
 from amqp_broker.protocols.amqp10.addresses import NAME_BYTES_MAX, quote_name
 from amqp_broker.protocols.amqp10.compound import Array, Map
 from amqp_broker.protocols.amqp10.errors import UNAUTHORIZED_ACCESS, ProtocolError, Scope
-from amqp_broker.protocols.amqp10.typed import UInt, ULong
+from amqp_broker.protocols.amqp10.typed import Flag, UInt, ULong
 from amqp_broker.protocols.amqp10.values import map_of, readable, table_of
 from amqp_broker.session.login import Refused
 from amqp_broker.wire.table import Table, encode_table
@@ -176,9 +176,9 @@ class Management:
             ("consumer_count", UInt(len(queue.consumers))),
             ("name", queue.name),
             ("vhost", self._host.name),
-            ("durable", queue.durable),
-            ("auto_delete", queue.auto_delete),
-            ("exclusive", queue.owner is not None),
+            ("durable", Flag(queue.durable)),  # rabbitmq-amqp-js-client compares them with 1, which rhea makes of those
+            ("auto_delete", Flag(queue.auto_delete)),
+            ("exclusive", Flag(queue.owner is not None)),
             ("type", queue.arguments.queue_type),
             ("arguments", map_of(queue.told_arguments(), is_symbol=False)),
         ]

@@ -11,6 +11,10 @@ def plain(value: int) -> int:
     return int(value)
 
 
+class Flag(int):
+    """A boolean that is written in two bytes, as some clients want it; read, it is a bool."""
+
+
 class UByte(int):
     """An unsigned number of 8 bits."""
 
