@@ -79,7 +79,7 @@ class LinkTls:
             try:
                 await secured.do_handshake()
             except SentNothing as error:
-                text = f"{CALLED} closes the link where TLS begins: {TLS_AT_ALL_OR_NONE}; its log says why"
+                text = f"{CALLED} closes the link where TLS begins: it ends, or is without ({TLS_AT_ALL_OR_NONE})"
                 raise LinkError(text) from error
             except trio.BrokenResourceError as error:
                 raise LinkError(explained(error, CALLED)) from error

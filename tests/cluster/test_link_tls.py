@@ -129,7 +129,7 @@ def test_a_client_comes_through_with_its_address(tmp_path: Path) -> None:
         (
             None,
             (AUTHORITY, AUTHORITY),
-            f"the node that was called closes the link where TLS begins: {ALL_OR_NONE}; its log says why",
+            f"the node that was called closes the link where TLS begins: it ends, or is without ({ALL_OR_NONE})",
             f"the other node speaks TLS, and this one does not: {ALL_OR_NONE}",
         ),
     ],
