@@ -35,6 +35,16 @@ PYTHON_CLIENT = Suite(
         Setting("tests/integration/*.py", "RSTREAM_PORT = 5552", "RSTREAM_PORT = {stream_port}"),
         Setting("tests/integration/*.py", "RstreamProducer(RSTREAM_HOST", "RstreamProducer(RSTREAM_HOST, RSTREAM_PORT"),
     ),
+    meant={
+        f"tests.integration.test_consumer_integration.{test}": f"RabbitMQ lacks {what} before 4.1"
+        for test, what in {
+            "TestStreamAmqpFilterExpressions::"
+            "test_a_property_filter_alone_selects_exactly_that_property": "filters by properties",
+            "TestStreamAmqpFilterExpressions::"
+            "test_a_subject_and_a_property_filter_select_exactly_the_matching_subset": "filters by properties",
+            "TestDirectReplyTo::test_context_methods_are_refused_on_a_direct_reply_to_delivery": "dynamic sources",
+        }.items()
+    },
     protocol="amqp10",
 )
 
@@ -75,7 +85,12 @@ PYTHON_CLIENT_WITH_PROTON = Suite(
         LeftOut(("--ignore=tests/asyncio",), "uses Proton from several threads, which ends the interpreter (SIGSEGV)"),
     ),
     protocol="amqp10",
+    test_timeout_s=60,
 )
+
+ON_STREAMS = "consumer.test.ts::Consumer > consumer can handle message on stream"
+MANAGEMENT = "management.test.ts::Management"
+OAUTH = "oauth_connection.test.ts::Oauth2 Connection"
 
 JS_CLIENT = Suite(
     name="rabbitmq-amqp-js-client",
@@ -121,6 +136,18 @@ JS_CLIENT = Suite(
             'testTimeout: 5000,\n    reporters: ["default", "junit"],\n    outputFile: process.env.JUNIT_REPORT,',
         ),
     ),
+    meant={
+        f"test/e2e/{test}": f"RabbitMQ lacks {what} before 4.1"
+        for test, what in {
+            f"{ON_STREAMS} with filter on application properties": "filters by properties",
+            f"{ON_STREAMS} with filter on message properties": "filters by properties",
+            f"{MANAGEMENT} > refresh the token through the /auth/tokens endpoint": "/auth/tokens",
+            f"{MANAGEMENT} > queues > "
+            "concurrent calls to different management operations do not produce race conditions": "/auth/tokens",
+            f"{OAUTH} > refreshing the token of an oauth2 connection": "/auth/tokens",
+            f"{OAUTH} > reconnect with new token of an oauth2 connection": "/auth/tokens",
+        }.items()
+    },
     runs_with="node",
     protocol="amqp10",
 )
