@@ -174,6 +174,7 @@ def test_nothing_confirmed_is_lost_or_there_twice_whenever_the_broker_is_killed(
         assert not gone or bytes_max is not None
     kept = {offset: message for offset, message in found.items() if offset <= reader.told}
     assert kept.items() <= reader.read.items()
-    assert {offset: message for offset, message in reader.read.items() if offset >= min(found)}.items() <= found.items()
+    first = min(found)
+    assert {offset: message for offset, message in reader.read.items() if offset >= first}.items() <= found.items()
     confirmed = {one.name: one.confirmed for one in publishers}
     sys.stdout.write(f"seed {seed}, {KILLS} kills, confirmed {confirmed}, {len(reader.read)} read\n")
