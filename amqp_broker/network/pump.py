@@ -58,9 +58,11 @@ LIGHT_S_MAX = 0.001
 # more to give back.
 END_S = 0.0005
 
-# What a client costs is told in time of ours: what other programs take meanwhile is not its fault. (Windows counts that
-# in steps of 16 ms, which is too coarse.)
-_seconds = time.perf_counter if sys.platform == "win32" else time.thread_time
+# What a busy client costs is told in time of ours: what other programs take meanwhile is not its fault. Each look at
+# that is a call of the system; for who was not busy the time that passes will do, which is never less. (Windows counts
+# ours in steps of 16 ms, which is too coarse.)
+_seconds = time.perf_counter
+_seconds_of_ours = time.perf_counter if sys.platform == "win32" else time.thread_time
 
 # What is handed over at once: behind each portion the conversation learns that this much has left.
 SEND_BYTES_MAX = 2_097_152
@@ -273,6 +275,7 @@ class Pump:
         receive_some, log, turns = self._stream.receive_some, self._log, self._turns
         read_byte_s = self._direct.read_byte_s if self._direct is not None else 0.0
         chunk_bytes = min(READ_CHUNK_BYTES_FIRST, self._read_chunk_bytes)
+        is_busy = False
         while True:
             if self._conversation.is_reading_paused:
                 await self._reading_resumed.wait()
@@ -290,19 +293,24 @@ class Pump:
             conversation = self._conversation
             if conversation.finished:
                 continue  # nobody listens any more; it is read so that closing does not become a reset
-            began_s = _seconds()
+            seconds = _seconds_of_ours if is_busy else _seconds
+            began_s = seconds()
             if data:
                 self._outbox.handle(conversation.receive, data)
             else:
                 self._outbox.handle(conversation.body_buffers_filled, size_bytes)
-            took_s = _seconds() - began_s + read_byte_s * max(size_bytes, len(data))
+            read_bytes = max(size_bytes, len(data))
+            took_s = seconds() - began_s + read_byte_s * read_bytes
             if not log.is_opened:
                 log.note_opened()
-            is_full = max(size_bytes, len(data)) >= chunk_bytes
-            self._has_been_busy |= is_full
-            if turns is not None and (is_full or took_s > LIGHT_S_MAX):
-                await turns.take(took_s)
-            chunk_bytes = self._next_chunk_bytes(chunk_bytes, len(data), took_s)
+            is_full = read_bytes >= chunk_bytes
+            is_busy = is_full or took_s > LIGHT_S_MAX
+            if is_busy:
+                self._has_been_busy |= is_full
+                if turns is not None:
+                    await turns.take(took_s)
+            if is_busy or not data:  # else it stays as it is
+                chunk_bytes = self._next_chunk_bytes(chunk_bytes, len(data), took_s)
 
     async def _fill_body_buffers(self) -> int:
         """Read what a large body lacks straight to where it belongs; returns how much, or -1 without buffers."""

@@ -271,6 +271,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_large_body_is_lost() -> N
 async def test_the_longer_a_chunk_takes_the_less_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Stopwatch()
     monkeypatch.setattr(pump, "_seconds", lambda: clock.now_s)
+    monkeypatch.setattr(pump, "_seconds_of_ours", lambda: clock.now_s)
     client, server = trio.testing.memory_stream_pair()
     conversation = StandIn()
     one = Pump(server, 262_144)
@@ -294,11 +295,47 @@ async def test_the_longer_a_chunk_takes_the_less_is_read(monkeypatch: pytest.Mon
         nursery.cancel_scope.cancel()
 
 
+@in_trio
+async def test_only_a_busy_client_is_told_by_the_time_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    passing, ours = Stopwatch(), Stopwatch()
+    chunk_takes_s = 0.0
+    monkeypatch.setattr(pump, "_seconds", lambda: passing.now_s)
+    monkeypatch.setattr(pump, "_seconds_of_ours", ours.look)
+    client, server = trio.testing.memory_stream_pair()
+    conversation = StandIn()
+    one = Pump(server, 262_144)
+    conversation.on_output = one.notify
+
+    def let_others_work(_data: bytes) -> None:
+        passing.now_s += chunk_takes_s
+
+    conversation.on_receive = let_others_work
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run, conversation, ConnectionLog("peer", conversation))
+        for _ in range(3):
+            await client.send_all(b"x")
+            await trio.testing.wait_all_tasks_blocked()
+        assert ours.looks == 0
+        conversation.received.clear()
+        chunk_takes_s = 10 * TURN_S_MAX
+        await client.send_all(b"x" * 20_000)
+        await trio.testing.wait_all_tasks_blocked()
+        assert list(map(len, conversation.received))[:4] == [4_096, 2_048, 4_096, 8_192]
+        assert ours.looks > 0
+        nursery.cancel_scope.cancel()
+
+
 class Stopwatch:
     """The time that the conversation has taken so far."""
 
     now_s = 0.0
     byte_takes_s = 0.0
+    looks = 0
+
+    def look(self) -> float:
+        """What it shows; counted."""
+        self.looks += 1
+        return self.now_s
 
 
 class CountingStream(trio.abc.HalfCloseableStream):
