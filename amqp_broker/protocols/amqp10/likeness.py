@@ -36,6 +36,7 @@ MESSAGE_ID: Final = 0  # the places of these fields in a properties section
 CORRELATION_ID: Final = 5
 CREATION_TIME: Final = 9
 UUID_URN: Final = "urn:uuid:"
+_UUID_START: Final = chr(len(UUID_URN) + 36) + UUID_URN  # a short string of a UUID's 36 characters behind that
 _ANNOTATIONS: Final = b"\0\x53\x72"
 _SMALL_PROPERTIES: Final = b"\0\x53\x73\xc0"
 _APPLICATION_PROPERTIES: Final = b"\0\x53\x74"
@@ -204,10 +205,10 @@ def _in_header(kind: int, value: bytes) -> bytes:
     if kind == UNSIGNED:
         return b"" if value[0] & _SIGN else value
     if kind == _NUMBER:
-        return encode_shortstr(str(int.from_bytes(value, "big")))
+        text = b"%d" % int.from_bytes(value, "big")
+        return bytes((len(text),)) + text
     digits = value.hex()
-    parts = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
-    return encode_shortstr(UUID_URN + "-".join(parts))
+    return f"{_UUID_START}{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}".encode()
 
 
 class Template:
@@ -218,16 +219,19 @@ class Template:
         places: where that stands.
     """
 
-    __slots__ = ("_before_size", "_end", "_steps")
+    __slots__ = ("_parts", "_steps")
 
     def __init__(self, header: bytes, places: list[Place]) -> None:
-        self._before_size = header[:_SIZE_OFFSET]
-        self._steps: list[tuple[bytes, int, int, int]] = []  # what stands before each place, and what comes there
+        # What stands before each place and what comes there, by turns; the first place is that of the body's size.
+        parts = [header[:_SIZE_OFFSET], b""]
+        self._steps: list[tuple[int, int, int, int]] = []  # the number of what comes there, and what that is
         offset = _FLAGS_OFFSET
         for start, end, kind, source_start, source_end in sorted(places):
-            self._steps.append((header[offset:start], kind, source_start, source_end))
+            parts += (header[offset:start], b"")
+            self._steps.append((len(parts) - 1, kind, source_start, source_end))
             offset = end
-        self._end = header[offset:]
+        parts.append(header[offset:])
+        self._parts = parts
 
     def header(self, data: bytes, start: int, body_bytes: int) -> bytes | None:
         """The content header of another one; None where something of its own cannot stand there.
@@ -237,15 +241,15 @@ class Template:
             start: where they begin.
             body_bytes: of its body.
         """
-        parts = [self._before_size, body_bytes.to_bytes(8, "big")]
-        for before, kind, source_start, source_end in self._steps:
+        parts = self._parts.copy()
+        parts[1] = body_bytes.to_bytes(8, "big")
+        for number, kind, source_start, source_end in self._steps:
             value = data[start + source_start : start + source_end]
             if kind != AS_IT_STANDS:
                 value = _in_header(kind, value)
                 if not value:
                     return None
-            parts += (before, value)
-        parts.append(self._end)
+            parts[number] = value
         return b"".join(parts)
 
 
