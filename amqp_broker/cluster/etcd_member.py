@@ -11,11 +11,9 @@ import json
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -38,7 +36,8 @@ SNAPSHOT_COUNT: Final = 1000  # until then it holds the bytes of all transaction
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING}
 PASSED_OVER: Final = ("level", "ts", "logger", "caller", "msg", "stacktrace")
 
-# A process that is killed takes nobody with it; on Linux the kernel can be asked to see to that.
+# A process that is killed takes nobody with it; on Linux the kernel can be asked to see to that. It does so when the
+# thread ends that has started the process, and those that Trio starts processes in end when they are idle.
 _LAUNCH: Final = """
 import ctypes, os, sys
 os.setsid()  # Ctrl-C is for the node, which ends its member when it has no need of it any more
@@ -198,21 +197,13 @@ async def look_after(command: list[str], initial_state: Callable[[], str]) -> No
     """
     while True:
         state = await _until_it_can_begin(initial_state)
-        process = await trio.lowlevel.open_process(
-            [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *command, *(STATE_OPTION, state)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
+        process = _started([*command, STATE_OPTION, state])
         log_event(logging.INFO, "etcd started", process=process.pid)
         try:
-            assert process.stderr is not None
-            async for line in _lines(process.stderr):
-                _log(line)
-            await process.wait()
+            await trio.to_thread.run_sync(_log_until_it_ends, process, abandon_on_cancel=True)
         finally:
             with trio.CancelScope(shield=True):
-                await _end(process)
+                await trio.to_thread.run_sync(_end, process)
         log_event(logging.ERROR, "etcd ended", exit_code=process.returncode, again_in_s=RESTART_PAUSE_S)
         await trio.sleep(RESTART_PAUSE_S)
 
@@ -229,26 +220,33 @@ async def _until_it_can_begin(initial_state: Callable[[], str]) -> str:
         await trio.sleep(RESTART_PAUSE_S)
 
 
-async def _end(process: trio.Process) -> None:
-    """Ask it to end; kill it when it does not."""
-    with suppress(ProcessLookupError):
-        process.send_signal(signal.SIGTERM)
-    with trio.move_on_after(ENDING_S):
-        await process.wait()
-    with suppress(ProcessLookupError):
+def _started(command: list[str]) -> subprocess.Popen[bytes]:
+    """A member, begun by the thread of the event loop: the kernel ends it with the thread that has begun it."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def _log_until_it_ends(process: subprocess.Popen[bytes]) -> None:
+    """In a thread."""
+    assert process.stderr is not None
+    with process.stderr as said:
+        while line := said.readline(LINE_BYTES_MAX):
+            _log(line)
+    process.wait()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """In a thread: ask it to end; kill it when it does not."""
+    process.terminate()
+    try:
+        process.wait(ENDING_S)
+    except subprocess.TimeoutExpired:
         process.kill()
-    await process.wait()
-    if process.stderr is not None:
-        await process.stderr.aclose()
-
-
-async def _lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[bytes]:
-    rest = b""
-    async for data in stream:
-        *lines, rest = (rest + bytes(data)).split(b"\n")
-        for line in lines:
-            yield line
-        rest = rest[-LINE_BYTES_MAX:]
+        process.wait()
 
 
 def _log(line: bytes) -> None:

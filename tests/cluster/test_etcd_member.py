@@ -8,18 +8,21 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 import trustme
 
-from amqp_broker.cluster import etcd_beginning
+from amqp_broker.cluster import etcd_beginning, etcd_member
 from amqp_broker.cluster.configuration import cluster_configuration
 from amqp_broker.cluster.etcd_beginning import initial_state
-from amqp_broker.cluster.etcd_member import CannotBegin, MemberPlace, etcd_command, members_in
+from amqp_broker.cluster.etcd_member import CannotBegin, MemberPlace, etcd_command, look_after, members_in
 from amqp_broker.etcd.messages import Member
 from amqp_broker.settings import SettingError, Settings
 from interop.brokers import our_environment
@@ -168,6 +171,31 @@ def runs(process: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_a_member_is_begun_by_a_thread_that_lives_as_long_as_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel ends it with that thread."""
+    begun_by: list[threading.Thread] = []
+    said: list[bytes] = []
+    begin = etcd_member._started
+
+    def note(command: list[str]) -> subprocess.Popen[bytes]:
+        begun_by.append(threading.current_thread())
+        return begin(command)
+
+    async def main() -> None:
+        program = "import sys, time; print(*sys.argv[1:], file=sys.stderr, flush=True); time.sleep(60)"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look_after, [sys.executable, "-c", program, "--name"], lambda: "existing")
+            while not said:
+                await trio.testing.wait_all_tasks_blocked(0.005)
+            nursery.cancel_scope.cancel()
+
+    monkeypatch.setattr(etcd_member, "_started", note)
+    monkeypatch.setattr(etcd_member, "_log", said.append)
+    trio.run(main)
+    assert begun_by == [threading.current_thread()]  # that of the event loop
+    assert said == [b"--name --initial-cluster-state existing\n"]
 
 
 @pytest.mark.skipif(ETCD is None, reason="etcd is not installed (Debian: etcd-server)")
