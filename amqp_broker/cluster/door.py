@@ -139,6 +139,9 @@ async def _introduce(caller: Caller, stream: trio.abc.Stream, hello: Hello) -> t
         raise LinkUnreachable(f"the link has ended: {explained(error, CALLED)}", is_refused=False) from error
     if answer["kind"] == "not-owner":
         raise NotTheOwner("the node that was called does not own the broker")
+    if answer["kind"] == "itself":
+        text = "the owner's link_host and link_port lead to this node itself"
+        raise LinkError(f"{text}: set its link_host to an address at which other machines reach it")
     if answer["kind"] != "accept":
         raise _refused(answer) or LinkError("the owner refused the link: it does not say why")
     if not link.is_same(answer.get("proof"), link.owner_proof(caller.secret, said, nonce)):
@@ -203,7 +206,7 @@ async def _let_in(
         is_right = await is_called_rightly(hello)
         with trio.fail_after(LINK_TIMEOUT_S):
             if not is_right:
-                await stream.send_all(link.encode("not-owner"))
+                await stream.send_all(link.encode("itself" if hello.node_id == caller.node_id else "not-owner"))
                 raise NotTheOwner("a door has called, and this node is not the owner")
             await stream.send_all(link.encode("accept", proof=link.owner_proof(caller.secret, said, nonce)))
     except trio.TooSlowError as error:

@@ -4,7 +4,7 @@
      | ---- hello: who calls, for whom ----> |
      | <--- challenge ---------------------- |
      | ---- proof --------------------------> |
-     | <--- accept, not-owner or refused --- |
+     | <- accept, not-owner, itself, refused |
      | <=== the client's bytes, both ways ==> |
 
 Both prove that they know the cluster's secret, by an HMAC over what the two of them have said; so nobody who reaches

@@ -95,6 +95,13 @@ def test_who_does_not_own_it_says_so() -> None:
     assert caught.group_contains(NotTheOwner)
 
 
+def test_a_node_that_is_led_to_itself_is_told_what_is_wrong() -> None:
+    with pytest.raises(BaseExceptionGroup) as caught:
+        trio.run(linked, DOOR, DOOR, False, say)
+    assert caught.group_contains(LinkError, match="lead to this node itself: set its link_host")
+    assert not caught.group_contains(NotTheOwner)
+
+
 def test_nobody_listens_there() -> None:
     node = Node("owner", "a", "127.0.0.1", free_ports(1)[0], "1", 0)
 
