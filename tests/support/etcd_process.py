@@ -46,6 +46,7 @@ class EtcdMember:
         options: more of etcd's command line.
         hosts: where the members are, by their names; all on the loopback when left out.
         within: what its command begins with, to run somewhere else.
+        scheme: of the URL that clients use.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class EtcdMember:
         options: Sequence[str] = (),
         hosts: dict[str, str] | None = None,
         within: Sequence[str] = (),
+        scheme: str = "http",
     ) -> None:
         self.name = name
+        self._scheme = scheme
         self.client_port = client_port
         self._hosts = hosts or dict.fromkeys(peer_ports, "127.0.0.1")
         self.host = self._hosts[name]
@@ -74,7 +77,7 @@ class EtcdMember:
         assert ETCD is not None
         self._folder.mkdir(parents=True, exist_ok=True)
         peer = f"http://{self.host}:{self._peer_ports[self.name]}"
-        client = f"http://{self.host}:{self.client_port}"
+        client = f"{self._scheme}://{self.host}:{self.client_port}"
         members = ",".join(f"{name}=http://{self._hosts[name]}:{port}" for name, port in self._peer_ports.items())
         log = (self._folder / "log").open("ab")
         with log:
