@@ -1,4 +1,6 @@
-"""The shards of a cluster, to administrators who come to one of its nodes (``server/shards.py``)."""
+"""The shards of a cluster, or the one that it is, to administrators who come to one of its nodes
+(``server/sharding/shards.py``).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ import trio
 from amqp_broker.access.client import Peer
 from amqp_broker.cluster import door
 from amqp_broker.cluster.door import Caller
+from amqp_broker.cluster.keys import ROOT_SHARD
 from amqp_broker.cluster.known import Known
 from amqp_broker.cluster.link import LinkError
 from amqp_broker.server.sharding.arrivals import Entrance
@@ -21,20 +24,16 @@ PATIENCE_S: Final = 5.0  # while a shard has no owner
 PAUSE_S: Final = 0.1
 
 
-class KnownShards:
-    """As one node knows them.
+class OneShard:
+    """The shard of a cluster that has one, and nothing to be asked about where things are.
 
     Args:
-        known: what it knows of owners.
-        sharing: the directory.
-        entrance: the node's empty broker, which knows users and virtual hosts.
+        known: what the node knows of owners.
         caller: how the node calls another, or itself.
     """
 
-    def __init__(self, known: Known, sharing: Sharing, entrance: Entrance, caller: Caller) -> None:
+    def __init__(self, known: Known, caller: Caller) -> None:
         self._known = known
-        self._sharing = sharing
-        self._entrance = entrance
         self._caller = caller
 
     @property
@@ -48,19 +47,11 @@ class KnownShards:
         return [number for number in self.numbers if self._known.shards[number].is_owner]
 
     def shard_of(self, virtual_host: str) -> int:
-        """Where a virtual host is; one that is not there is the root's."""
-        return self._sharing.directory.shard_of(virtual_host)
+        """Where a virtual host is."""
+        return ROOT_SHARD
 
     async def refresh(self) -> None:
-        """Have the empty broker know what stands in the directory now.
-
-        Raises:
-            ShardUnreachable: this node cannot.
-        """
-        try:
-            self._entrance.agree(await self._sharing.current())
-        except CannotAgree as error:
-            raise ShardUnreachable(str(error)) from error
+        """Know where all virtual hosts are: there is one place."""
 
     async def connect(self, shard: int, peer: Peer, protocol: str) -> trio.abc.Stream:
         """A link to a shard's owner; where there is none, it is waited for a moment.
@@ -81,3 +72,34 @@ class KnownShards:
                 with trio.move_on_after(PAUSE_S):
                     await changed.wait()
         raise ShardUnreachable(reason)
+
+
+class KnownShards(OneShard):
+    """Several shards, as one node knows them.
+
+    Args:
+        known: what it knows of owners.
+        sharing: the directory.
+        entrance: the node's empty broker, which knows users and virtual hosts.
+        caller: how the node calls another, or itself.
+    """
+
+    def __init__(self, known: Known, sharing: Sharing, entrance: Entrance, caller: Caller) -> None:
+        super().__init__(known, caller)
+        self._sharing = sharing
+        self._entrance = entrance
+
+    def shard_of(self, virtual_host: str) -> int:
+        """Where a virtual host is; one that is not there is the root's."""
+        return self._sharing.directory.shard_of(virtual_host)
+
+    async def refresh(self) -> None:
+        """Have the empty broker know what stands in the directory now.
+
+        Raises:
+            ShardUnreachable: this node cannot.
+        """
+        try:
+            self._entrance.agree(await self._sharing.current())
+        except CannotAgree as error:
+            raise ShardUnreachable(str(error)) from error

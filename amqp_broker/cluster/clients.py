@@ -28,6 +28,7 @@ from amqp_broker.network.listeners import FOR_ADMINISTRATORS, HTTP, METRICS
 from amqp_broker.network.socket_stream import keep_alive
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.descriptors import connections_that_fit
+from amqp_broker.server.reception import Serve
 from amqp_broker.server.sharding.arrivals import Continued, Entrance, Heard
 from amqp_broker.server.sharding.carrying import Prefixed, carry
 from amqp_broker.server.sharding.directory import CannotAgree
@@ -66,6 +67,7 @@ class NodeClients:
         self._is_open = is_open
         self._sharing: Sharing | None = None
         self._entrance: Entrance | None = None
+        self._tell: Serve | None = None  # of this node, where it owns nothing
         self._count = 0
         self._arriving: set[trio.abc.Stream] = set()  # clients who are asked where they want to be, or just let in
         self._callers: set[trio.SocketStream] = set()  # who have not proved yet that they are nodes
@@ -81,6 +83,14 @@ class NodeClients:
     def divide(self, sharing: Sharing, entrance: Entrance) -> None:
         """There are several shards: have each client asked first where it wants to be."""
         self._sharing, self._entrance = sharing, entrance
+
+    def tell_of_this_node(self, serve: Serve) -> None:
+        """There is one shard: have who comes for metrics told of this node while it is a door.
+
+        Args:
+            serve: tells whoever stays when it owns the shard of that as well.
+        """
+        self._tell = serve
 
     @contextmanager
     def conversation(self, shard: int) -> Iterator[trio.CancelScope]:
@@ -131,6 +141,8 @@ class NodeClients:
                 await self._entrance.administer(stream, peer, protocol)
             elif self._sharing is not None and self._entrance is not None and self._entrance.has(protocol):
                 await self._serve_where_it_wants(self._sharing, self._entrance, stream, peer, protocol)
+            elif protocol == METRICS and self._tell is not None and self._known.shards[ROOT_SHARD].open_server is None:
+                await self._tell(stream, peer, protocol)
             else:
                 await self._serve_or_carry(self._known.shards[ROOT_SHARD], stream, peer, protocol)
         finally:

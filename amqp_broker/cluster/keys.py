@@ -39,6 +39,7 @@ class Node:
     version: str
     started_s: int  # seconds since 1970
     uses: dict[str, int] = field(default_factory=dict)  # of its machine (``server/other_nodes.py``)
+    cluster_name: str = ""  # that administrators gave the broker, as far as the node has owned it
 
     def encode(self) -> bytes:
         """As it stands in its key."""
@@ -61,6 +62,7 @@ class Node:
                 str(found["version"]),
                 int(found["started_s"]),
                 {str(name): int(value) for name, value in found.get("uses", {}).items()},
+                str(found.get("cluster_name", "")),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadKey(f"this is no node of a cluster: {value[:80]!r}") from error

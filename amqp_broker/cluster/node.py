@@ -23,7 +23,7 @@ import trio
 from amqp_broker import __version__
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.problems import AdministrationError
-from amqp_broker.cluster.administrators import KnownShards
+from amqp_broker.cluster.administrators import KnownShards, OneShard
 from amqp_broker.cluster.clients import NodeClients
 from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.door import Caller
@@ -116,6 +116,7 @@ class ClusterNode:
         self._clients = NodeClients(settings, self._known, self._caller, self._disown, self._is_open)
         self._shards: dict[int, Shard] = {}
         self._sharing: Sharing | None = None  # where there are several
+        self._cluster_name = ""  # that administrators gave the broker, as an owner has told; empty: none has
         self._etcd: EtcdClient
         self._lease: Lease
         self._space: Space
@@ -339,6 +340,7 @@ class ClusterNode:
             __version__,
             self._started_s,
             uses,
+            self._root.server.broker.cluster_name if self._root.server is not None else "",
         )
         operations = [messages.put(self._keys.node(self._node_id).encode(), node.encode(), self._lease.number)]
         await self._etcd.call(messages.TRANSACTION, messages.transaction_request([], operations))
@@ -403,7 +405,8 @@ class ClusterNode:
         self._known.nodes.pop(node_id, None)
         if value:
             with suppress(BadKey):
-                self._known.nodes[node_id] = Node.decode(value)
+                node = self._known.nodes[node_id] = Node.decode(value)
+                self._cluster_name = node.cluster_name or self._cluster_name
 
     # --- shards
 
@@ -412,8 +415,8 @@ class ClusterNode:
             sharing = self._sharing = Sharing(
                 EtcdDirectory(self._etcd, self._keys), self._known, self._configuration.shards
             )
-            server = BrokerServer(settings_of_entrance(self._settings))
-            server.node_name, server.other_nodes = self._configuration.node_name, self._other_nodes
+            server = self._new_empty_server(settings_of_entrance(self._settings))
+            server.other_nodes = self._other_nodes
             entrance = Entrance(server)
             if self._administration is not None:
                 shards = KnownShards(self._known, sharing, entrance, self._caller)
@@ -422,6 +425,13 @@ class ClusterNode:
             nursery.start_soon(server.serve)
             nursery.start_soon(self._spread_shards)
             self._clients.divide(sharing, entrance)
+        elif self._administration is not None:
+            server = self._new_empty_server(
+                replace(self._settings, auth_backends=("internal",), plugin_protocols=())  # nobody logs in
+            )
+            server.speak_http(self._administration(server, OneShard(self._known, self._caller)))
+            nursery.start_soon(server.serve)
+            self._clients.tell_of_this_node(server.serve_stream)
         here = Surroundings(
             self._settings,
             self._configuration,
@@ -439,6 +449,13 @@ class ClusterNode:
         )
         self._shards = {number: Shard(known, here) for number, known in self._known.shards.items()}
 
+    def _new_empty_server(self, settings: Settings) -> BrokerServer:
+        """One without a journal, for what a node says whether it owns anything or not."""
+        server = BrokerServer(settings)
+        server.node_name, server.limits = self._configuration.node_name, self._limits
+        server.cluster_name_elsewhere = lambda: self._cluster_name
+        return server
+
     def _new_server(self, gate: OutputGate, shard: int) -> BrokerServer:
         sharing = self._sharing if shard == ROOT_SHARD else None  # others may outlive the root, and share nothing
         until_shared = sharing.until_shared if sharing is not None else None
@@ -448,6 +465,8 @@ class ClusterNode:
         server.accepting = lambda: self._reception.endpoints
         server.node_name, server.other_nodes = self._configuration.node_name, self._other_nodes
         server.limits = self._limits
+        if shard != ROOT_SHARD:
+            server.cluster_name_elsewhere = lambda: self._cluster_name
         server.serve_elsewhere = partial(self._serve_elsewhere, shard)
         if self._administration is not None:
             server.speak_http(self._administration(server, None))

@@ -57,7 +57,7 @@ class ManagedServer:
     @property
     def cluster_name(self) -> str:
         """The name of the cluster."""
-        return self.broker.cluster_name
+        return self.server.cluster_name_elsewhere() or self.broker.cluster_name
 
     @property
     def samples(self) -> Samples:

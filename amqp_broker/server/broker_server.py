@@ -113,6 +113,7 @@ class BrokerServer:
         self.plugin_folder: Path | None = None  # the one that holds which plugins are chosen, where that is another
         self.node_name = "localhost"  # how administrators are told that this node is called
         self.other_nodes: Callable[[], Sequence[OtherNode]] = tuple  # of the same broker
+        self.cluster_name_elsewhere: Callable[[], str] = str  # that administrators gave it; empty: this broker knows it
         self._plugins: Plugins | None = None
         self._serve_http: Serve | None = None
         self._http_clients = 0

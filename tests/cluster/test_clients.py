@@ -16,6 +16,7 @@ import trio.testing
 from amqp_broker.access.client import Peer
 from amqp_broker.cluster import clients as clients_module
 from amqp_broker.cluster import door
+from amqp_broker.cluster.administrators import OneShard
 from amqp_broker.cluster.clients import NodeClients
 from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.door import Caller, LinkUnreachable
@@ -24,7 +25,7 @@ from amqp_broker.cluster.known import Known
 from amqp_broker.cluster.link import NO_CLIENT, NotTheOwner
 from amqp_broker.cluster.members import Address
 from amqp_broker.cluster.node import ClusterNode
-from amqp_broker.network.listeners import HTTP, CannotListen
+from amqp_broker.network.listeners import HTTP, METRICS, CannotListen
 from amqp_broker.network.socket_stream import keep_alive
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.sharding.arrivals import Entrance
@@ -187,6 +188,43 @@ def test_a_door_that_does_not_reach_the_owner_is_not_ready() -> None:
             assert await status() == b"200"
             nursery.cancel_scope.cancel()
         assert await status() == b"503"
+
+    trio.run(with_owner, lambda: True, act)
+
+
+@pytest.mark.parametrize(("is_owner", "said"), [(False, b"of the door"), (True, b"?")])
+def test_metrics_are_of_the_node_that_is_asked(is_owner: bool, said: bytes) -> None:
+    async def tell(stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
+        assert protocol == METRICS
+        await stream.send_all(b"of the door")
+
+    async def main() -> None:
+        known, clients = node_of("door")
+        clients.tell_of_this_node(tell)
+        if is_owner:
+            known.shards[0].server = cast(BrokerServer, EchoingServer())
+        ours, theirs = trio.testing.memory_stream_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(clients.serve, theirs, PEER, METRICS)
+            await ours.send_all(b"?")
+            assert await ours.receive_some(100) == said
+            await ours.aclose()
+
+    trio.run(main)
+
+
+def test_who_stays_for_metrics_is_told_of_the_shard_when_the_node_owns_it() -> None:
+    async def act(owner: Node) -> None:
+        known, _ = node_of("owner")
+        shard = OneShard(known, Caller("orders", "owner", "secret"))
+        known.nodes, known.shards[0].claim = {"owner": owner}, b"owner 1"
+        assert (shard.numbers, shard.owned) == ([0], [])
+        known.shards[0].server = cast(BrokerServer, EchoingServer())
+        assert shard.owned == [0]
+        stream = await shard.connect(0, PEER, METRICS)
+        await stream.send_all(b"?")
+        assert await stream.receive_some(1) == b"?"
+        await stream.aclose()
 
     trio.run(with_owner, lambda: True, act)
 

@@ -64,13 +64,13 @@ class NodeProcess:
         paths = (environment.get("PYTHONPATH"), our_environment()["PYTHONPATH"])
         self.environment = {  # of the next start
             **our_environment(),
+            "AMQP_BROKER_METRICS_PORT": "-1",
             **environment,
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "AMQP_BROKER_CLUSTER_SECRET": "secret of the test",
             "AMQP_BROKER_LINK_HOST": host,
             "AMQP_BROKER_LINK_PORT": str(link_port),
             "AMQP_BROKER_MANAGEMENT_PORT": str(self.management_port),
-            "AMQP_BROKER_METRICS_PORT": "-1",
             "AMQP_BROKER_LOOPBACK_USERS": "nobody",
         }
         self.process: subprocess.Popen[bytes]

@@ -41,6 +41,9 @@ async def test_all_nodes_of_a_cluster_are_listed() -> None:
         metrics = await scraped(managed)
         assert 'amqp_broker_node_info{node="rabbit@b",version="0.0.9",owner="false"} 1' in metrics
         assert metrics.count("\nrabbitmq_identity_info{") == 1  # dashboards join with it
+        assert 'rabbitmq_node="rabbit@a",rabbitmq_cluster="amqp-broker@localhost"' in metrics
+        managed.server.cluster_name_elsewhere = lambda: "orders"
+        assert 'rabbitmq_node="rabbit@a",rabbitmq_cluster="orders"' in await scraped(managed)
         await client.stream.aclose()
 
 

@@ -211,8 +211,8 @@ class Scrape:
         yield from written(Family("rabbitmq_identity_info", "untyped", "Names of node and cluster"), [(identity, 1)])
         own = labels_of(version=__version__)
         yield from written(Family("amqp_broker_build_info", "untyped", "Version of amqp-broker"), [(own, 1)])
-        # In a family of its own: dashboards join with identity_info, which must be there once.
-        others = call.management.server.other_nodes()
+        # In a family of its own, at an owner: dashboards join with identity_info, which must be there once.
+        others = call.management.server.other_nodes() if call.management.shards is None else ()
         nodes = [(labels_of(node=call.management.node, version=__version__, owner="true"), 1)]
         nodes += [(labels_of(node=node_of(one.name), version=one.version, owner="false"), 1) for one in others]
         if others:
