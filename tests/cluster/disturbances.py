@@ -14,9 +14,10 @@ from tests.support.cluster_processes import ClusterOfThree, NodeProcess
 from tests.support.etcd_process import EtcdMember
 from tests.support.loop_volume import LoopVolume
 
-JUMPING_CLOCK = Path(__file__).parents[1] / "support" / "jumping_clock"
+NODE_FAULTS = Path(__file__).parents[1] / "support" / "node_faults"
 CUT_S = 5.0  # longer than a lease lives
 SHORT_CUT_S = 1.5  # shorter
+HANG_S = 2 * CUT_S
 
 Disturbance = Callable[[ClusterOfThree, random.Random], None]
 
@@ -55,6 +56,23 @@ def pause_owner(cluster: ClusterOfThree, chance: random.Random) -> None:
     time.sleep(CUT_S)
     cluster.owner()
     owner.process.send_signal(signal.SIGCONT)
+
+
+def hang_owner(cluster: ClusterOfThree, chance: random.Random) -> None:
+    """Its event loop alone, longer than its lease lives: what writes the journal goes on in other threads."""
+    owner = cluster.owner()
+    owner.process.send_signal(signal.SIGUSR2)
+    ends_s = time.monotonic() + HANG_S
+    while cluster.owner() is owner:
+        assert time.monotonic() < ends_s - 1, "a node whose event loop hangs keeps its lease"
+        time.sleep(0.1)
+    time.sleep(max(0.0, ends_s - time.monotonic()))
+
+
+def step_down(cluster: ClusterOfThree, chance: random.Random) -> None:
+    """As an operator does before a machine is restarted."""
+    cluster.step_down(cluster.owner())
+    cluster.owner()
 
 
 def pause_owner_shortly(cluster: ClusterOfThree, chance: random.Random) -> None:
@@ -141,7 +159,8 @@ class Cut:
     """A partition.
 
     Args:
-        sides: of two machines or groups of them, as ``owner``, ``door``, ``etcd``, ``etcd leader``, ``others of etcd``.
+        sides: of two machines or groups of them, as ``owner``, ``door``, ``etcd``, ``etcd leader``, ``others of etcd``,
+            ``all others``, which are all machines but those of the owner and the clients.
         ways: ``both``, ``there`` or ``back``.
         seconds: how long.
     """
@@ -174,6 +193,8 @@ class Cut:
             return [chance.choice(doors(cluster)).name]
         if side == "etcd":
             return [member.name for member in cluster.members]
+        if side == "all others":
+            return [node.name for node in doors(cluster)] + [member.name for member in cluster.members]
         leader = cluster.etcd_leader().name
         return [leader] if side == "etcd leader" else [one.name for one in cluster.members if one.name != leader]
 
@@ -188,7 +209,7 @@ class Clock:
     def __init__(self, path: Path) -> None:
         self._path = path
         path.write_text("0")
-        self.environment = {"JUMPING_CLOCK": str(path), "PYTHONPATH": str(JUMPING_CLOCK)}
+        self.environment = {"JUMPING_CLOCK": str(path), "HANG_S": str(HANG_S), "PYTHONPATH": str(NODE_FAULTS)}
 
     def set_clock_forward(self, cluster: ClusterOfThree, chance: random.Random) -> None:
         self._jump(18_000)
@@ -207,6 +228,8 @@ PROCESSES: list[Disturbance] = [
     kill_owner,
     pause_owner,
     stop_owner,
+    step_down,
+    hang_owner,
     kill_door,
     kill_etcd_leader,
     kill_any_two,
@@ -218,6 +241,7 @@ PROCESSES: list[Disturbance] = [
 CUTS: list[Disturbance] = [
     *(Cut(("owner", "etcd"), ways) for ways in WAYS),
     *(Cut(("owner", "door"), ways) for ways in WAYS),
+    Cut(("owner", "all others"), "both"),
     *(Cut(("etcd leader", "others of etcd"), ways) for ways in WAYS),
     *(Cut(("owner", "etcd leader"), ways, SHORT_CUT_S) for ways in WAYS),
 ]

@@ -20,10 +20,11 @@ from statistics import median
 import pytest
 
 from tests.cluster.disturbances import CUTS, PROCESSES, Clock, Disturbance, PowerLoss
+from tests.cluster.epochs import EpochWatch
 from tests.cluster.history import History
 from tests.cluster.traffic import Traffic, fill
 from tests.support import loop_volume, namespaces
-from tests.support.cluster_processes import SERVED_TIMEOUT_S, ClusterOfThree
+from tests.support.cluster_processes import CLUSTER, SERVED_TIMEOUT_S, ClusterOfThree
 from tests.support.etcd_process import ETCD
 from tests.support.loop_volume import LoopVolume
 from tests.support.namespaces import Network
@@ -73,6 +74,7 @@ def test_nothing_confirmed_is_lost(tmp_path: Path, disks: dict[str, LoopVolume],
     cluster = ClusterOfThree(tmp_path, 3, network, ["--quota-backend-bytes", str(QUOTA_BYTES)], environment, SHARDS)
     try:
         owner = cluster.owner()
+        watches = [EpochWatch(cluster.configuration().addresses, CLUSTER, shard) for shard in range(SHARDS)]
         if BACKLOG_MB:
             fill((owner.host, owner.port), BACKLOG_MB * 1_000_000)
         hosts = {"/": 0} if SHARDS == 1 else {name: cluster.add_virtual_host(name) for name in "ab"}
@@ -102,7 +104,11 @@ def test_nothing_confirmed_is_lost(tmp_path: Path, disks: dict[str, LoopVolume],
         assert [node.builds for node in cluster.nodes] == [{IS_COMPILED}] * len(cluster.nodes)
         for name, found in sorted(gaps_s.items()):
             report(f"p50 {median(found):5.2f} s, worst {max(found):5.2f} s of {len(found)}: {name}")
+        late = [fault for watch in watches for fault in watch.end()]
+        written = sum(watch.epochs.transactions for watch in watches)
+        report(f"{written} transactions in {sum(watch.epochs.count for watch in watches)} epochs")
         report(f"{sum(len(history.confirmed) for history in histories.values())} confirmed, seed {SEED}")
+        assert late == [], f"seed {SEED}"
         assert [history.check() for history in histories.values()] == [[] for _ in histories], f"seed {SEED}"
     finally:
         cluster.end()
