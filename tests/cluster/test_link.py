@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 
@@ -185,8 +186,11 @@ def test_both_proofs_depend_on_all_that_was_said() -> None:
 
 
 def test_nodes_are_written_and_read() -> None:
-    node = Node("1f", "a", "10.0.0.1", 25672, "1.0", 1_700_000_000)
+    node = Node("1f", "a", "10.0.0.1", 25672, "1.0", 1_700_000_000, {"mem_used": 7}, "orders")
     assert Node.decode(node.encode()) == node
+    said = json.loads(node.encode())
+    del said["uses"], said["cluster_name"]  # an earlier release does not say them
+    assert Node.decode(json.dumps({**said, "later": 1}).encode()) == replace(node, uses={}, cluster_name="")
     for bad in (b"", b"[]", b"{}", b'{"name": 1}', b"\xff"):
         with pytest.raises(BadKey):
             Node.decode(bad)
