@@ -309,7 +309,14 @@ class Shard:
             quota_bytes = here.settings.etcd_quota_bytes
             broker = server.broker
             self._known.journal = journal
-            upkeep = Upkeep(here.etcd, store, quota_bytes, here.space.reclaim, lambda: here.known.all_journal_bytes)
+            upkeep = Upkeep(
+                here.etcd,
+                store,
+                quota_bytes,
+                here.space.reclaim,
+                lambda: here.known.all_journal_bytes,
+                server.limits.changed.set,
+            )
             log_event(
                 logging.INFO,
                 "owner",

@@ -21,7 +21,7 @@ from amqp_broker.etcd.messages import AlarmAction
 from amqp_broker.logs import RepeatedLines, log_event
 
 DEFRAGMENT_TIMEOUT_S: Final = 60.0  # some gigabytes; the member answers nobody meanwhile
-LIVE_SHARE_MAX: Final = 0.7
+LIVE_SHARE_MAX: Final = 0.85  # above what the owners fill it to: acknowledgements need some of the rest
 NOT_FOUND: Final = 5  # of gRPC
 PAUSE_S: Final = 30.0  # until space is looked for in vain again
 

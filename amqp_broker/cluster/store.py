@@ -77,7 +77,7 @@ class EtcdStore:
         self._new_epoch = epoch
         self._preferred: int | None = None  # the place of a member, not turned to yet
         self._told = ""  # why etcd would not write, the last time
-        self.free_bytes: int | None = None  # how much more may be written; None where nobody has looked
+        self.free_bytes: int | None = None  # how much more may be written, by now; None where nobody has looked
         self.is_out_of_space = False
 
     def give_up(self, after_s: float = 0.0) -> None:
@@ -165,7 +165,7 @@ class EtcdStore:
             try:
                 if outcome is not None and self._is_done(outcome, self._lane_value(self._numbers[lane] + 1)):
                     self._numbers[lane] += 1
-                    del left[lane]
+                    self._take_space(left.pop(lane))
             except _FenceClosed:
                 is_closed = True
         if is_closed:
@@ -175,6 +175,11 @@ class EtcdStore:
         self.is_out_of_space = False
         if not left:
             self._told = ""
+
+    def _take_space(self, transaction: Transaction) -> None:
+        """Count what is written until somebody looks again, which may be long in an etcd that is small."""
+        if self.free_bytes is not None:
+            self.free_bytes -= sum(len(change.value) for change in transaction if isinstance(change, Put))
 
     def _await_resumption(self) -> None:
         """Nobody owns the shard: wait until this node does again.

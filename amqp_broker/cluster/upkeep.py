@@ -23,6 +23,7 @@ from amqp_broker.logs import log_event
 from amqp_broker.server.resources import StoreStatus
 
 EVERY_S: Final = 3.0
+SPACE_EVERY_S: Final = 0.2  # until what was written since is added up
 KEPT_ROUNDS: Final = 10  # revisions of the last half minute stay, for whoever reads at one of them
 KEPT_ROUNDS_OF_MUCH: Final = 2  # where much goes through, half a minute of it is too much of the quota
 HISTORY_SHARE_MAX: Final = 0.2
@@ -39,6 +40,7 @@ class Upkeep:
         quota_bytes: etcd's ``--quota-backend-bytes``.
         reclaim_space: is called when etcd is full.
         live_bytes: how much all journals have there now.
+        tell: is called when publishers are to wait, or to go on.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Upkeep:
         quota_bytes: int,
         reclaim_space: Callable[[], Awaitable[object]],
         live_bytes: Callable[[], int],
+        tell: Callable[[], None],
     ) -> None:
         self._etcd = etcd
         self._store = store
@@ -56,6 +59,7 @@ class Upkeep:
         self._revisions: deque[int] = deque(maxlen=KEPT_ROUNDS)
         self._compacted = 0
         self._live_bytes = live_bytes
+        self._tell = tell
         self._leader = 0  # of etcd, as it was looked for last
         self._used_bytes = 0  # likewise
         self.is_low = False  # whether publishers are to wait
@@ -67,13 +71,25 @@ class Upkeep:
         return StoreStatus(name="etcd", used_bytes=used_bytes, quota_bytes=quota_bytes, is_low=self.is_low)
 
     async def run(self) -> None:
-        """Look every few seconds, until cancelled."""
+        """Look every few seconds, and at once when enough was written to have publishers wait, until cancelled."""
         while True:
-            try:
-                await self.look()
-            except (EtcdUnavailable, EtcdRefused) as error:
-                log_event(logging.DEBUG, "etcd was not looked after", reason=str(error))
-            await trio.sleep(EVERY_S)
+            await self._try(self.look)
+            for _ in range(round(EVERY_S / SPACE_EVERY_S)):
+                await trio.sleep(SPACE_EVERY_S)
+                if not self.is_low and self._is_much_written:
+                    await self._try(self._measure)
+
+    @staticmethod
+    async def _try(look: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await look()
+        except (EtcdUnavailable, EtcdRefused) as error:
+            log_event(logging.DEBUG, "etcd was not looked after", reason=str(error))
+
+    @property
+    def _is_much_written(self) -> bool:
+        free_bytes = self._store.free_bytes
+        return free_bytes is not None and free_bytes < self._quota_bytes * (NOTHING_NEW_SHARE - PUBLISHERS_WAIT_SHARE)
 
     async def look(self) -> None:
         """Compact what is old, and see how much space there is.
@@ -82,9 +98,17 @@ class Upkeep:
             EtcdUnavailable: no member answers.
             EtcdRefused: etcd will not.
         """
-        status = messages.StatusAnswer.read(await self._etcd.call(messages.STATUS, b""))
+        status = await self._measure()
         if status.leader != self._leader:
             await self._write_to_leader(status.leader)
+        if self._store.is_out_of_space:
+            await self._reclaim_space()
+        is_long = self._used_bytes - self._live_bytes() > self._quota_bytes * HISTORY_SHARE_MAX
+        await self._compact(status.revision, KEPT_ROUNDS_OF_MUCH if is_long else KEPT_ROUNDS)
+
+    async def _measure(self) -> messages.StatusAnswer:
+        """See how much space there is."""
+        status = messages.StatusAnswer.read(await self._etcd.call(messages.STATUS, b""))
         used_bytes = self._used_bytes = status.database_used_bytes
         self._store.free_bytes = max(0, int(self._quota_bytes * NOTHING_NEW_SHARE) - used_bytes)
         is_low = used_bytes > self._quota_bytes * PUBLISHERS_WAIT_SHARE or self._store.is_out_of_space
@@ -92,10 +116,8 @@ class Upkeep:
             self.is_low = is_low
             event = "etcd fills up" if is_low else "etcd has space again"
             log_event(logging.WARNING, event, bytes=used_bytes, quota_bytes=self._quota_bytes)
-        if self._store.is_out_of_space:
-            await self._reclaim_space()
-        is_long = used_bytes - self._live_bytes() > self._quota_bytes * HISTORY_SHARE_MAX
-        await self._compact(status.revision, KEPT_ROUNDS_OF_MUCH if is_long else KEPT_ROUNDS)
+            self._tell()
+        return status
 
     async def _write_to_leader(self, leader: int) -> None:
         """Have what the journal writes go to etcd's leader at once: other members would only pass it on."""

@@ -188,7 +188,8 @@ def test_a_full_etcd_is_asked_until_it_has_space() -> None:
     member.refusals = 3
     store.commit([[Put("d/x/1", b"1")]])
     assert values(etcd) == {"d/x/1": b"1"}
-    store.free_bytes = 10
+    store.free_bytes = 13
+    store.commit([[Put("d/x/2", b"two"), Delete("d/x/1")]])
     store.check_space(10)
     with pytest.raises(OSError, match="No space") as caught:
         store.check_space(11)

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
 
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.keys import Node
@@ -38,6 +39,7 @@ class SomeEtcd:
         self.revision = 0
         self.compacted: list[int] = []
         self.reclaimed_count = 0
+        self.told_count = 0
 
     async def call(self, path: str, request: bytes) -> bytes:
         if path == messages.STATUS:
@@ -70,7 +72,11 @@ def upkeep(etcd: SomeEtcd, store: SomeStore) -> Upkeep:
     async def reclaim_space() -> None:
         etcd.reclaimed_count += 1
 
-    return Upkeep(cast(EtcdClient, etcd), cast(EtcdStore, store), QUOTA_BYTES, reclaim_space, lambda: store.live_bytes)
+    def tell() -> None:
+        etcd.told_count += 1
+
+    cared_for = cast(EtcdClient, etcd), cast(EtcdStore, store)
+    return Upkeep(*cared_for, QUOTA_BYTES, reclaim_space, lambda: store.live_bytes, tell)
 
 
 def look(upkeep: Upkeep, times: int = 1) -> None:
@@ -92,6 +98,23 @@ def test_publishers_wait_above_sixty_per_cent(
     assert (upkeep.is_low, store.free_bytes) == (is_low, free_bytes)
     assert upkeep.status == {"name": "etcd", "used_bytes": used_bytes, "quota_bytes": QUOTA_BYTES, "is_low": is_low}
     assert trio.run(_etcd_overview, cast(EtcdClient, etcd), QUOTA_BYTES)["publishers_wait"] == is_low
+
+
+def test_they_wait_at_once_when_much_is_written(etcd: SomeEtcd, store: SomeStore, upkeep: Upkeep) -> None:
+    async def write() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(upkeep.run)
+            await trio.sleep(0.1)
+            assert store.free_bytes == 800_000
+            etcd.used_bytes, store.free_bytes = 200_000, 199_999  # much was written, and much is there no more
+            await trio.sleep(0.2)
+            assert (upkeep.is_low, store.free_bytes, etcd.told_count) == (False, 600_000, 0)
+            etcd.used_bytes, store.free_bytes = 700_000, 199_999
+            await trio.sleep(0.2)
+            assert (upkeep.is_low, store.free_bytes, etcd.told_count) == (True, 100_000, 1)
+            nursery.cancel_scope.cancel()
+
+    trio.run(write, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 def test_they_go_on_when_there_is_space_again(etcd: SomeEtcd, store: SomeStore, upkeep: Upkeep) -> None:
