@@ -214,10 +214,13 @@ class Member:
         look_s = self._timeout_s * LOGIN_LOOK_SHARE
         login = Member(self._host, self._port, Credentials(tls=credentials.tls), self._timeout_s)
         looked_at = Member(self._host, self._port, Credentials(tls=credentials.tls), self._timeout_s - look_s)
-        patience = LoginPatience(time.monotonic())
+        began_s = time.monotonic()
+        patience = LoginPatience(began_s)
 
         def is_worth_it() -> bool:
             status = looked_at.call_all(messages.STATUS, [b""])[0]
+            if isinstance(status, EtcdRefused):  # a later etcd tells strangers nothing: as for another call
+                return time.monotonic() < began_s + self._timeout_s
             return isinstance(status, bytes) and patience.is_worth_it(status, time.monotonic())
 
         try:

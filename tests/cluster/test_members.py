@@ -71,9 +71,9 @@ def test_who_logged_in_too_long_ago_logs_in_again(status: int, text: str) -> Non
     assert len(logins) == 2
 
 
-@pytest.mark.parametrize("leader", [7, 0])
+@pytest.mark.parametrize("leader", [7, 0, None], ids=["leader", "no leader", "status refused"])
 def test_a_login_is_waited_for_as_long_as_its_member_answers_other_calls_and_has_a_leader(
-    leader: int, monkeypatch: pytest.MonkeyPatch
+    leader: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(members, "LOGIN_LOOK_SHARE", 0.001)
     asked: list[bytes] = []
@@ -87,11 +87,11 @@ def test_a_login_is_waited_for_as_long_as_its_member_answers_other_calls_and_has
             asked.append(body)
             if len(asked) == 3:
                 is_over.set()
-            return [protobuf.integer(4, leader)], OK, ""
+            return ([], 3, "user name is empty") if leader is None else ([protobuf.integer(4, leader)], OK, "")
         return [body], OK, ""
 
     with member_that(respond) as member:
-        if leader:
+        if leader != 0:
             assert member.call(messages.RANGE, b"asked") == b"asked"
         else:
             with pytest.raises(EtcdUnavailable):
