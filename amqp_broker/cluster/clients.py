@@ -77,6 +77,7 @@ class NodeClients:
         self._suspected: set[bytes] = set()  # claims whose nodes have just refused a link
         self._linked: set[int] = set()  # shards to whose owners the link stands that carries nobody
         self._failures = RepeatedLines()  # of links: each client that waits tries ten times a second
+        self._refusals = RepeatedLines()  # strangers may come and go as a limit is reached, many times a second
         self._conversations: dict[trio.CancelScope, int] = {}  # with clients that this node serves itself: their shard
         self._carried: dict[trio.CancelScope, tuple[int, str]] = {}  # to another node: the shard, the node's identifier
 
@@ -385,14 +386,14 @@ class NodeClients:
             await trio.aclose_forcefully(stream)
 
     def _refuses_callers(self) -> bool:
-        """Whether one more caller would be too many; said once, until it would not be again."""
+        """Whether one more caller would be too many; said as it becomes so, and no more than once a minute."""
         there, reason = self.count()[0], ""
         if there >= connections_that_fit():
             reason = f"{there} connections are open: raise the limit on open files (ulimit -n)"
         elif len(self._callers) >= self._settings.handshakes_max:
             reason = f"{len(self._callers)} callers have not proved yet that they are nodes"
         if reason and not self._is_refusing_callers:
-            log_event(logging.ERROR, "refusing links", reason=reason)
+            self._refusals.log_event(trio.current_time(), logging.ERROR, "refusing links", reason=reason)
         self._is_refusing_callers = bool(reason)
         return bool(reason)
 
@@ -402,7 +403,7 @@ class NodeClients:
         refuses = count >= self._settings.handshakes_max
         if refuses and not self._is_refusing_carried:
             reason = f"{count} have not logged in yet: raise handshakes_max if they mean well"
-            log_event(logging.ERROR, "refusing connections", reason=reason)
+            self._refusals.log_event(trio.current_time(), logging.ERROR, "refusing connections", reason=reason)
         self._is_refusing_carried = refuses
         return refuses
 
