@@ -707,6 +707,29 @@ def test_what_several_read_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None
     assert not stream_of(broker)._remembered._chunks, "all are at the end"
 
 
+def test_what_is_remembered_keeps_little_of_what_was_read_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of sub-batches and other entries by turns each is a chunk, and a view of all that was read at once."""
+    monkeypatch.setattr(stream_log, "LATEST_ENTRIES_MAX", 1)
+    broker = DiskBroker()
+    broker.files.are_at_hand = True
+    client = client_with_stream(broker)
+    for number in range(200):
+        client.publish(1, {2 * number: b"one"})
+        client.publish_batches(1, {2 * number + 1: sub_batch([b"two", b"three"])})
+    client.confirmed(400)
+    first, _ = subscribed(broker, 2, credit=1)
+    first.credit(1, 300)
+    chunks = stream_of(broker)._remembered._chunks.values()
+    read = {
+        id(part.obj): memoryview(part.obj).nbytes
+        for chunk in chunks
+        for part in chunk.data
+        if isinstance(part, memoryview)
+    }
+    assert 0 < sum(read.values()) <= 32 * 4096, "at most a segment each"
+    assert len(chunks) == 32
+
+
 def test_small_blocks_are_put_together_up_to_a_number(broker: MemoryBroker) -> None:
     client = client_with_stream(broker)
     for number in range(PARTS_MAX + 2):

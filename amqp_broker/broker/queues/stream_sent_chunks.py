@@ -24,6 +24,7 @@ PART_COST: Final = 4  # of each block or message in it
 LYING_COST: Final = 12  # more, of each that is sent from where it lies: it is looked for, and sent by itself
 BYTES_LIKE_A_DELIVERY: Final = 256  # reading, comparing and sending so many takes as long
 REMEMBERED_BYTES_MAX: Final = 1_048_576
+REMEMBERED_MAX: Final = 32  # a small one may be all that is used of what was read with it, and keeps all of that
 LYING_BYTES_LIKE_A_DELIVERY: Final = 2_048  # likewise of those that are sent from where they lie
 _HEADER: Final = struct.Struct(">BBHIqQQIIIB3x")
 
@@ -225,7 +226,7 @@ class RememberedChunks:
             return
         self._chunks[chunk.first_offset] = chunk
         self._bytes += chunk.data_bytes
-        while self._bytes > REMEMBERED_BYTES_MAX and len(self._chunks) > 1:
+        while len(self._chunks) > REMEMBERED_MAX or (self._bytes > REMEMBERED_BYTES_MAX and len(self._chunks) > 1):
             self._bytes -= self._chunks.pop(next(iter(self._chunks))).data_bytes
 
     def get(self, first_offset: int) -> Chunk | None:
