@@ -207,7 +207,8 @@ class StreamChunk:
         """How many entries of a client a block is made of; 0 where it is none."""
         if self._ends is None:
             return 0
-        return self._entries[place] if len(self._entries) else self.offset_of(place + 1) - self.offset_of(place)
+        entries = self._entries  # the thread that reads asks too, and the chunk may be closed meanwhile
+        return entries[place] if len(entries) else self.offset_of(place + 1) - self.offset_of(place)
 
     def are_blocks(self, start: int, end: int) -> bool:
         """Whether all entries from one to another one are blocks."""
