@@ -180,6 +180,22 @@ def test_a_filter_by_properties_that_is_none_is_passed_over(broker: MemoryBroker
     assert bodies(heard) == ["a", "b"]
 
 
+@pytest.mark.parametrize("name", [PROPERTIES, APPLICATION])
+def test_the_last_one_of_a_kind_counts(broker: MemoryBroker, name: str) -> None:
+    client = with_entries(broker)
+    client.sender("/queues/s", 3)
+    for body in ("a", "b"):
+        before = section(0x73, [None, None, None, body]) + section(0x74, Map([("subject", body)]))
+        client.transfer(message(body.encode(), before=before), 3)
+    client.read()
+    first = (Symbol(OFFSET), Described(Symbol(OFFSET), "first"))
+    last = (Symbol("last"), described(Symbol(name), ("subject", "b")))
+    many = [(Symbol(f"n{number}"), described(Symbol(name), ("subject", "a"))) for number in range(1_000)]
+    attach, *heard = client.receiver("/queues/s", source=[*[None] * 6, Map([first, *many, last])], credit=5)
+    assert attach.field(5).value[7] == Map([first, last]), "who names very many has each entry compared once"
+    assert bodies(heard) == ["b"]
+
+
 def test_what_is_passed_by_for_its_properties_gives_others_their_turn(broker: MemoryBroker) -> None:
     client = with_entries(broker)
     client.sender("/queues/s", 3)

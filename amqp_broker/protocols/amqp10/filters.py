@@ -35,19 +35,25 @@ class Filters:
         said: what it says.
     """
 
-    __slots__ = ("_application", "_properties", "applied", "arguments")
+    __slots__ = ("_application", "_applied", "_properties", "arguments")
 
     def __init__(self, said: Map) -> None:
-        self.applied: list[tuple[Any, Any]] = []  # those that count, as they were said
+        self._applied: dict[str, tuple[Any, Any]] = {}  # those that count, as they were said, one of each kind
         self.arguments: Table = {}  # of the consumer
         self._properties: list[tuple[int, Any]] = []  # by the place of the field
         self._application: list[tuple[str, Any]] = []
         for name, filter_ in said.pairs:
-            if self._take(name, filter_):
-                self.applied.append((name, filter_))
+            kind = self._take(name, filter_)
+            if kind:
+                self._applied[kind] = (name, filter_)
 
-    def _take(self, name: Any, filter_: Any) -> bool:
-        """Take a filter over, if it is one that counts."""
+    @property
+    def applied(self) -> list[tuple[Any, Any]]:
+        """Those that count, as they were said."""
+        return list(self._applied.values())
+
+    def _take(self, name: Any, filter_: Any) -> str:
+        """Take a filter over instead of one of its kind before it; returns its kind, nothing for one that is none."""
         described = filter_.descriptor if isinstance(filter_, Described) else None
         value = filter_.value if isinstance(filter_, Described) else filter_  # it should be described, and need not
         if name == OFFSET and (isinstance(value, str) or _is_number(value)):
@@ -58,12 +64,14 @@ class Filters:
         elif name == UNFILTERED and isinstance(value, bool):
             self.arguments["x-stream-match-unfiltered"] = value
         elif described in PROPERTIES and _is_readable(value) and all(key in PROPERTY_NAMES for key, _ in value.pairs):
-            self._properties += [(PROPERTY_NAMES.index(key), _wanted(one)) for key, one in value.pairs]
+            self._properties = [(PROPERTY_NAMES.index(key), _wanted(one)) for key, one in value.pairs]
+            return PROPERTIES[0]
         elif described in APPLICATION_PROPERTIES and _is_readable(value):
-            self._application += [(key, _wanted(one)) for key, one in value.pairs]
+            self._application = [(key, _wanted(one)) for key, one in value.pairs]
+            return APPLICATION_PROPERTIES[0]
         else:
-            return False
-        return True
+            return ""
+        return str(name)
 
     @property
     def looks_at_properties(self) -> bool:
