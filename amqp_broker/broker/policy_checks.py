@@ -45,8 +45,21 @@ def checked_policy(component: str, name: str, value: Definition, types_apply_to:
     Raises:
         NotValid: with everything that is wrong.
     """
+    return _read(component, name, value, types_apply_to, CHECKS[component])
+
+
+def kept_policy(component: str, name: str, value: Definition, types_apply_to: frozenset[str]) -> Policy:
+    """The same of one that an earlier release may have taken; arguments and errors as of ``checked_policy``."""
+    earlier = {key: check for key, check in TAKEN_EARLIER.items() if key in CHECKS[component]}
+    return _read(component, name, value, types_apply_to, {**CHECKS[component], **earlier})
+
+
+def _read(
+    component: str, name: str, value: Definition, types_apply_to: frozenset[str], checks: dict[str, Check]
+) -> Policy:
     priority, apply_to = value.get("priority", 0), value.get("apply-to", "all")
-    problems = [_definition_problem(component, value.get("definition")), _apply_to_problem(apply_to, types_apply_to)]
+    definition_problem = _definition_problem(component, value.get("definition"), checks)
+    problems = [definition_problem, _apply_to_problem(apply_to, types_apply_to)]
     pattern, pattern_problem = _pattern(value.get("pattern"))
     problems += [pattern_problem, _priority_problem(priority)]
     found = [problem for problem in problems if problem is not None]
@@ -79,12 +92,11 @@ def _apply_to_problem(apply_to: object, of_types: frozenset[str]) -> str | None:
     return f"apply-to '{shown}' unrecognised; should be 'queues', 'exchanges' or 'all'"
 
 
-def _definition_problem(component: str, definition: object) -> str | None:
+def _definition_problem(component: str, definition: object, checks: dict[str, Check]) -> str | None:
     if not isinstance(definition, dict):
         return f"definition must be a dictionary: {erlang_json(definition)}"
     if not definition:
         return "no policy provided"
-    checks = CHECKS[component]
     for key, value in definition.items():
         if key in checks:
             problem = checks[key](value)
@@ -270,3 +282,8 @@ POLICY_CHECKS: Final[dict[str, Check]] = {
     **NEWER,
 }
 CHECKS: Final[dict[str, dict[str, Check]]] = {POLICY: POLICY_CHECKS, OPERATOR_POLICY: {**LIMITS, **NEWER}}
+# What a data folder may have of an earlier release, and is refused now: a start must not fail of it.
+TAKEN_EARLIER: Final[dict[str, Check]] = {
+    "stream-max-segment-size-bytes": _whole(0, "segment size"),
+    "stream-filter-size-bytes": _whole(0, "filter size"),
+}

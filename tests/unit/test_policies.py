@@ -8,6 +8,7 @@ import pytest
 
 from amqp_broker.broker.inspection import Inspection
 from amqp_broker.broker.policies import OPERATOR_POLICY
+from amqp_broker.broker.policy_checks import POLICY_CHECKS
 from amqp_broker.broker.problems import NotThere, NotValid
 from tests.support.client import Client, ClientChannel
 from tests.support.disk_broker import DiskBroker
@@ -276,6 +277,19 @@ def test_a_start_brings_them_back() -> None:
         for name in ("before", "after"):
             assert shown(again, name) == ("p", "o", {"max-length": 3})
             assert again.virtual_host.queues[name].arguments.length_max == 3
+
+
+def test_a_start_takes_what_an_earlier_release_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    definition = {"stream-max-segment-size-bytes": 5_000_000_000, "stream-filter-size-bytes": 256}
+    disk = DiskBroker()
+    for key in definition:
+        with pytest.raises(NotValid):
+            set_policy(disk, "p", "", {key: definition[key]})
+    with monkeypatch.context() as patched:
+        for key in definition:
+            patched.setitem(POLICY_CHECKS, key, lambda _: None)
+        set_policy(disk, "p", "", definition)
+    assert [policy.definition for policy in disk.restarted().administration.parameters.policies("/")] == [definition]
 
 
 def test_they_go_with_their_virtual_host() -> None:

@@ -25,7 +25,7 @@ from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.last_will import LastWill
 from amqp_broker.broker.parameters import Parameter
 from amqp_broker.broker.persistence.kinds import RecordKind
-from amqp_broker.broker.policy_checks import CHECKS, checked_policy
+from amqp_broker.broker.policy_checks import CHECKS, kept_policy
 from amqp_broker.broker.problems import NotValid
 from amqp_broker.broker.queues.replayable import ReplayableQueue
 from amqp_broker.broker.retained_message import RetainedMessage
@@ -210,7 +210,7 @@ def restore_parameter(restored: Restored, reference: int, fields: Table) -> None
         if not isinstance(parameter.value, dict):
             raise NotUnderstood(f"policy '{name}' is none: it should be an object")
         try:
-            host.policies.put(component, checked_policy(component, name, parameter.value, apply_to))
+            host.policies.put(component, kept_policy(component, name, parameter.value, apply_to))
         except NotValid as error:
             raise NotUnderstood(f"policy '{name}': {'; '.join(error.problems)}") from error
 
