@@ -17,7 +17,7 @@ import trio
 
 from amqp_broker.access.client import Peer
 from amqp_broker.cluster import door, health
-from amqp_broker.cluster.door import Caller, LinkUnreachable
+from amqp_broker.cluster.door import Caller, LinkRefused, LinkUnreachable
 from amqp_broker.cluster.keys import ROOT_SHARD, Node
 from amqp_broker.cluster.known import Known, KnownShard
 from amqp_broker.cluster.link import NO_CLIENT, Hello, LinkError, NotTheOwner
@@ -267,12 +267,16 @@ class NodeClients:
     async def _answered_call(
         self, shard: KnownShard, owner: Node, claim: bytes, peer: Peer, protocol: str
     ) -> trio.abc.Stream:
-        """Open a link (``door.call``), and remember that the owner is within reach."""
+        """Open a link (``door.call``), and remember that the owner is within reach, or that it refuses."""
         try:
             way = await door.call(self._caller, owner, peer, shard=shard.number, protocol=protocol)
         except NotTheOwner:  # it is about to be
             self._answered[shard.number] = claim
             raise
+        except LinkRefused:
+            shard.is_refused = True
+            raise
+        shard.is_refused = False
         self._answered[shard.number] = claim
         return way
 

@@ -56,6 +56,10 @@ class LinkUnreachable(LinkError):
         self.is_refused = is_refused
 
 
+class LinkRefused(LinkError):
+    """The owner has said why it takes no links of this node: another secret, name or version, or no TLS."""
+
+
 async def call(caller: Caller, owner: Node, peer: Peer, *, shard: int, protocol: str) -> trio.abc.Stream:
     """Open a link to the owner for one client.
 
@@ -217,11 +221,11 @@ async def _let_in(
     return (Prefixed(stream, rest) if rest else stream), hello
 
 
-def _refused(frame: dict[str, object]) -> LinkError | None:
+def _refused(frame: dict[str, object]) -> LinkRefused | None:
     """Why the owner has refused, where it says so."""
     text = frame.get("text")
     is_said = frame["kind"] == "refused" and isinstance(text, str)
-    return LinkError(f"the owner refused the link: {text}") if is_said else None
+    return LinkRefused(f"the owner refused the link: {text}") if is_said else None
 
 
 async def _read_hello(stream: trio.abc.Stream, frame: dict[str, object]) -> Hello:

@@ -73,6 +73,7 @@ class KnownShard:
         self.server: BrokerServer | None = None  # while this node owns the shard
         self.journal: Journal | None = None  # likewise
         self.is_closing = False  # it lets its clients go: who comes now waits for the next owner
+        self.is_refused = False  # the owner, or the last one, refuses this node's links: others own the shard before
 
     @property
     def is_owner(self) -> bool:

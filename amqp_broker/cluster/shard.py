@@ -57,6 +57,7 @@ from amqp_broker.settings import Settings
 CALL_TIMEOUT_S: Final = 1.0
 PAUSE_S: Final = 0.1
 STAGGER_S: Final = 0.2  # between the first who campaigns and the next
+REFUSED_STANDS_BACK_LIVES: Final = 2  # of a lease, for a node whose links the last owner refused
 HAND_OVER_GRACE_S: Final = 0.5  # for clients' answers to connection.close, while nobody is served
 LAST_WRITES_S: Final = 5.0  # after the clients have gone
 GATE_PAUSE_S: Final = 0.02
@@ -263,6 +264,8 @@ class Shard:
             if known.is_claimed_here:  # nobody answers for it: it came late, or it is told late that it has gone
                 await self._ownership.disown(claim)
             stand_back_s = self._stands_back_until_s - trio.current_time()
+            if known.is_refused:  # it would serve no other node; where nobody else takes the shard, the secret is new
+                stand_back_s = max(stand_back_s, REFUSED_STANDS_BACK_LIVES * self._here.configuration.lease_ttl_s)
             with trio.move_on_after(max(0 if claim else STAGGER_S * self._place_in_line(), stand_back_s)):
                 await self._here.ending.wait()
                 return None

@@ -283,6 +283,7 @@ def test_a_node_with_another_secret_is_said_once_at_both_ends(
             nursery.start_soon(clients.serve, trio.testing.memory_stream_pair()[0], PEER, AMQP)
             while len(calls) < 5:
                 await trio.testing.wait_all_tasks_blocked(0.001)
+            assert known.shards[0].is_refused, "it would go on before others"
             nursery.cancel_scope.cancel()
 
     trio.run(with_owner, lambda: True, act, lambda: calls.append(trio.current_time()))

@@ -184,6 +184,18 @@ def test_who_is_to_end_waits_a_while_only_for_a_silent_etcd_to_take_the_last_wri
 
 
 @on_a_jumping_clock
+async def test_who_the_owner_refused_lets_others_go_before() -> None:
+    """With another secret it would serve no other node."""
+    etcd, known = AsyncEtcd(), Known("me")
+    shown = known.add_shard(0)
+    shown.is_refused = True
+    shard = shard_of(etcd, known)
+    began_s = trio.current_time()
+    assert await shard._campaign(cast(Standby, SimpleNamespace(following=trio.Event()))) is not None
+    assert 2 * LEASE_TTL_S <= trio.current_time() - began_s < 2 * LEASE_TTL_S + 1
+
+
+@on_a_jumping_clock
 async def test_who_hands_over_waits_shortly_for_a_client_that_does_not_answer() -> None:
     """Nobody is served until it has."""
     known = Known("me")
