@@ -651,14 +651,20 @@ def subscribed(broker: MemoryBroker, count: int, place: int = FIRST, credit: int
     return clients
 
 
-def test_who_reads_from_before_lets_the_end_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def with_a_past(entries: int, monkeypatch: pytest.MonkeyPatch) -> tuple[DiskBroker, StreamClient]:
+    """A broker whose stream has so many entries, nearly all of them on the disk alone, and who published them."""
     monkeypatch.setattr(stream_log, "LATEST_ENTRIES_MAX", 1)
     broker = DiskBroker()
     broker.files.are_at_hand = True
     client = client_with_stream(broker)
-    for number in range(40):
+    for number in range(entries):
         client.publish(1, {number: bytes(15_000)})
-    client.confirmed(40)
+    client.confirmed(entries)
+    return broker, client
+
+
+def test_who_reads_from_before_lets_the_end_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker, client = with_a_past(40, monkeypatch)
     (end,) = subscribed(broker, 1, NEXT)
     with broker.holding_works():
         crowd = subscribed(broker, 20)
@@ -688,13 +694,7 @@ def test_a_crowd_at_the_end_is_served_in_turns(broker: MemoryBroker) -> None:
 
 
 def test_what_several_read_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_log, "LATEST_ENTRIES_MAX", 1)
-    broker = DiskBroker()
-    broker.files.are_at_hand = True
-    client = client_with_stream(broker)
-    for number in range(10):
-        client.publish(1, {number: bytes(15_000)})
-    client.confirmed(10)
+    broker, _ = with_a_past(10, monkeypatch)
     crowd = subscribed(broker, 3, credit=0)
     for _ in range(2):
         for reader in crowd:
