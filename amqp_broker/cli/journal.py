@@ -283,7 +283,7 @@ def _described(kind: int, payload: bytes, bodies: bool) -> str:
             return f"{name} to {kept.address.exchange!r} key {kept.address.routing_key!r} in queues {kept.queues}{body}"
         if record_kind is RecordKind.DELAYED:
             kept = decode_message(payload)
-            holder, due_wall_ms = decode_held(payload)
+            holder, due_wall_ms, _ = decode_held(payload)
             body = f" body {kept.body!r}" if bodies else f" body of {len(kept.body)} bytes"
             address = f"{kept.address.exchange!r} key {kept.address.routing_key!r}"
             return f"{name} to {address} held by {holder} until {due_wall_ms}{body}"

@@ -13,6 +13,7 @@ class ManualClock:
 
     def __init__(self) -> None:
         self._passed_ms = 0
+        self._ahead_ms = 0  # by which the wall clock is wrong
 
     def monotonic_ms(self) -> int:
         """Milliseconds that only grow."""
@@ -20,9 +21,13 @@ class ManualClock:
 
     def wall_ms(self) -> int:
         """Milliseconds since 1970."""
-        return START_WALL_MS + self._passed_ms
+        return START_WALL_MS + self._passed_ms + self._ahead_ms
 
     def advance(self, duration_ms: int) -> None:
         """Let time pass; nothing happens by that alone."""
         assert duration_ms >= 0
         self._passed_ms += duration_ms
+
+    def set_wall(self, ahead_ms: int) -> None:
+        """Somebody sets the wall clock, so much ahead of what it should say."""
+        self._ahead_ms = ahead_ms

@@ -509,6 +509,23 @@ def test_the_deadline_is_that_of_the_wall_clock(broker: DiskBroker, channel: Cli
     assert [left.message_count(name) for name in ("q", "with-limit")] == [0, 0]
 
 
+def test_nothing_lives_for_longer_than_it_may_when_the_clock_was_wrong(
+    broker: DiskBroker, channel: ClientChannel
+) -> None:
+    channel.declare("q", durable=True)
+    channel.declare("with-limit", {"x-message-ttl": 1000}, durable=True)
+    broker.clock.set_wall(18_000_000)
+    keep(channel, "q", b"own", expiration="1000")
+    keep(channel, "with-limit", b"of the queue")
+    broker.clock.set_wall(0)
+    again = broker.restarted(down_ms=600)
+    left = again.client().channel()
+    again.advance(999)
+    assert [left.message_count(name) for name in ("q", "with-limit")] == [1, 1]
+    again.advance(1)
+    assert [left.message_count(name) for name in ("q", "with-limit")] == [0, 0]
+
+
 def test_what_expired_while_the_broker_was_down_is_dead_lettered(broker: DiskBroker, channel: ClientChannel) -> None:
     channel.declare("dead", durable=True)
     channel.declare("q", TO_DEAD, durable=True)

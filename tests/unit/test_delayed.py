@@ -16,6 +16,7 @@ from pamqp import commands
 from amqp_broker.broker.delayed import holder
 from amqp_broker.broker.delayed.header import DELAY_MS_MAX, delay_ms_of
 from amqp_broker.broker.inspection import Inspection
+from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.broker.policies import POLICY
 from amqp_broker.cli.journal import _described
 from amqp_broker.journal.dump import dump
@@ -471,6 +472,38 @@ def test_what_is_held_survives_whatever_its_delivery_mode(disk: DiskBroker, end:
     again.advance(4 * HOUR_MS)
     assert channel.drain("q") == [b"3"]
     assert held(again) == 0
+
+
+def test_nothing_is_held_for_longer_than_it_asked_for_when_the_clock_was_wrong(disk: DiskBroker) -> None:
+    channel = prepared(disk)
+    disk.clock.set_wall(5 * HOUR_MS)
+    delayed(channel, 300, b"soon")
+    delayed(channel, HOUR_MS, b"later")
+    disk.advance(200)
+    disk.clock.set_wall(0)
+    again = disk.killed()
+    channel = again.client().channel()
+    again.advance(300)
+    assert channel.drain("q") == [b"soon"]
+    again.advance(HOUR_MS - 300)
+    assert channel.drain("q") == [b"later"]
+
+
+def test_what_an_earlier_release_has_written_is_held_until_it_is_due(disk: DiskBroker) -> None:
+    """Its records do not say since when they are held."""
+    delayed(prepared(disk), HOUR_MS)
+    of_x = disk.virtual_hosts["/"].exchanges["x"].holder
+    assert of_x is not None
+    ((_, reference),) = of_x.some_after(None, 2)
+    record = disk.journal.read_many([reference])[0]
+    disk.journal.put(RecordKind.DELAYED, record[:18] + bytes(8) + record[26:])
+    disk.write()
+    again = disk.killed(down_ms=1000)
+    channel = again.client().channel()
+    again.advance(HOUR_MS - 1001)
+    assert channel.drain("q") == []
+    again.advance(1)
+    assert channel.drain("q") == [b"late", b"late"]
 
 
 def test_what_an_exchange_holds_that_does_not_last_is_gone_after_a_restart(disk: DiskBroker) -> None:

@@ -384,23 +384,29 @@ class Durability:
     def keep_held(self, holder: StoredQueue, message: Message, delay_ms: int) -> int:
         """A message is held back: write it, whatever its delivery mode; returns the record's reference.
 
-        The record is that of a message, with the time when it is due in the place of the time of publishing.
+        The record is that of a message, with the time when it is due in the place of the time of publishing, and that
+        of publishing in the place of the time when it expires.
         """
         if self._journal is None:
             return NOT_KEPT
-        payload = message_parts((holder,), message, self._clock.wall_ms() + delay_ms, 0)
+        now_wall_ms = self._clock.wall_ms()
+        payload = message_parts((holder,), message, now_wall_ms + delay_ms, now_wall_ms)
         self.is_dirty = True
         return self._journal.put(RecordKind.DELAYED, payload)
 
     def deadline_ms(self, queue: StoredQueue, kept: KeptMessage) -> int | None:
-        """When a message that was read back expires in a queue, on the monotonic clock."""
+        """When a message that was read back expires in a queue, on the monotonic clock.
+
+        If the wall clock was set back meanwhile, it is as old as if it had been published now, and no younger.
+        """
         ttl_ms = queue.arguments.message_ttl_ms
         if ttl_ms is None and not kept.expires_wall_ms:
             return None
-        deadlines_ms = [kept.expires_wall_ms] if kept.expires_wall_ms else []
+        lives_ms = [kept.expires_wall_ms - kept.published_wall_ms] if kept.expires_wall_ms else []
         if ttl_ms is not None:
-            deadlines_ms.append(kept.published_wall_ms + ttl_ms)
-        return self._clock.monotonic_ms() + min(deadlines_ms) - self._clock.wall_ms()
+            lives_ms.append(ttl_ms)
+        age_ms = max(0, self._clock.wall_ms() - kept.published_wall_ms)
+        return self._clock.monotonic_ms() + min(lives_ms) - age_ms
 
     def forget_references(self, references: Iterable[int]) -> None:
         """Messages that are on disk only are not wanted any more."""

@@ -27,7 +27,7 @@ KEYS_MAX: Final = 0x7FFF  # of these; a header may have more, where it is larger
 QUEUES_MAX: Final = 0xFFFF
 _NO_KEYS_AND_LENGTH: Final = struct.Struct(">HI")  # the usual middle: no extra routing keys, and the header's length
 _RETURNED: Final = struct.Struct(">QI")
-_HOLDER_AND_DUE: Final = struct.Struct(">2xQQ")  # all that a start needs of a message that is held back
+_HOLDER_AND_TIMES: Final = struct.Struct(">2xQQQ")  # all that a start needs of a message that is held back
 
 
 class KeptMessage(NamedTuple):
@@ -170,10 +170,15 @@ def decode_message(payload: bytes) -> KeptMessage:
     return MessageDecoder().decode(payload)
 
 
-def decode_held(payload: bytes) -> tuple[int, int]:
-    """Read the start of a DELAYED record: its holder's reference, and when it is due in milliseconds since 1970."""
-    holder, due_wall_ms = _HOLDER_AND_DUE.unpack_from(payload)
-    return holder, due_wall_ms
+def decode_held(payload: bytes) -> tuple[int, int, int]:
+    """Read the start of a DELAYED record.
+
+    Returns:
+        Its holder's reference, and, in milliseconds since 1970, when it is due and when it began to be held, which is
+        0 where an earlier release has written the record.
+    """
+    holder, due_wall_ms, held_wall_ms = _HOLDER_AND_TIMES.unpack_from(payload)
+    return holder, due_wall_ms, held_wall_ms
 
 
 def encode_returned(message_reference: int, times: int, header: bytes) -> bytes:

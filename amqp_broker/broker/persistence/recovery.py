@@ -62,7 +62,8 @@ class Recovery(Restored):
         super().__init__(broker)
         self._journal = journal
         self._messages = MessageRecovery(broker, self.queues, self.pasts)
-        self._monotonic_less_wall_ms = broker.clock.monotonic_ms() - broker.clock.wall_ms()
+        self._wall_ms = broker.clock.wall_ms()
+        self._monotonic_less_wall_ms = broker.clock.monotonic_ms() - self._wall_ms
 
     def steps(self, progress: Progress | None) -> Iterator[None]:
         """Read it all, one portion of records a step.
@@ -164,12 +165,14 @@ class Recovery(Restored):
                 RESTORERS[kind](self, number, fields)
 
     def _restore_held(self, reference: int, payload: bytes) -> None:
-        holder_reference, due_wall_ms = decode_held(payload)
+        holder_reference, due_wall_ms, held_wall_ms = decode_held(payload)
         holder = self.holders.get(holder_reference)
         if holder is None:
             self.drop(reference)
-        else:
-            holder.restore_held(reference, due_wall_ms + self._monotonic_less_wall_ms)
+            return
+        if held_wall_ms > self._wall_ms:  # the clock was set back: nothing is held for longer than it asked for
+            due_wall_ms -= held_wall_ms - self._wall_ms
+        holder.restore_held(reference, due_wall_ms + self._monotonic_less_wall_ms)
 
     def _restore_of_exchange(self, reference: int, payload: bytes) -> None:
         exchange_reference, value = decode_of_exchange(payload)
