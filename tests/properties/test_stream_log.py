@@ -9,14 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqp_broker.broker.queues import stream_log
-from amqp_broker.broker.queues.stream_log import (
-    PART_BYTES_MAX,
-    PART_DURATION_MS_MAX,
-    PAUSE_MS,
-    PAUSE_OFFSETS_MIN,
-    StreamLog,
-)
+from amqp_broker.broker.queues import stream_log_chunk
+from amqp_broker.broker.queues.stream_log import StreamLog
+from amqp_broker.broker.queues.stream_log_chunk import PART_BYTES_MAX, PART_DURATION_MS_MAX, PAUSE_MS, PAUSE_OFFSETS_MIN
 
 CHUNK_ENTRIES = 7
 PART_ENTRIES = 3
@@ -111,8 +106,8 @@ def agree(log: StreamLog, model: Model) -> None:
 @given(st.lists(ENTRIES | LIMITS, max_size=40))
 def test_the_log_is_the_list(steps: list[tuple[Any, ...]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream_log, "CHUNK_ENTRIES_MAX", CHUNK_ENTRIES)
-        patch.setattr(stream_log, "PART_ENTRIES_MAX", PART_ENTRIES)
+        patch.setattr(stream_log_chunk, "CHUNK_ENTRIES_MAX", CHUNK_ENTRIES)
+        patch.setattr(stream_log_chunk, "PART_ENTRIES_MAX", PART_ENTRIES)
         log, model = StreamLog(has_journal=True), Model()
         reference, taken = 0, list[int]()
         for step in steps:

@@ -15,7 +15,7 @@ from amqp_broker.broker.administration import Administration
 from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.peeking import Peek, PeekBounds
 from amqp_broker.broker.problems import AdministrationError
-from amqp_broker.broker.queues import stream_log
+from amqp_broker.broker.queues import stream_log, stream_log_chunk
 from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.broker.queues.stream_headers import OffsetHeaders
 from amqp_broker.broker.queues.stream_log import StreamLog
@@ -31,7 +31,7 @@ from tests.support.walking import walk_through
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few entries are many: a chunk has four, and two are in memory."""
-    monkeypatch.setattr(stream_log, "CHUNK_ENTRIES_MAX", 4)
+    monkeypatch.setattr(stream_log_chunk, "CHUNK_ENTRIES_MAX", 4)
     monkeypatch.setattr(stream_log, "LATEST_ENTRIES_MAX", 2)
 
 
@@ -284,7 +284,7 @@ def test_what_grew_old_while_the_broker_was_away() -> None:
 
 
 def test_entries_that_came_far_apart_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_log, "CHUNK_ENTRIES_MAX", 1024)
+    monkeypatch.setattr(stream_log_chunk, "CHUNK_ENTRIES_MAX", 1024)
     broker = DiskBroker()
     channel = filled(broker, 0, max_age="1m")
     before = broker.live_records()
@@ -373,7 +373,7 @@ def test_times() -> None:
 
 
 def test_who_begins_at_a_time_gets_what_came_behind_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_log, "CHUNK_ENTRIES_MAX", 8)
+    monkeypatch.setattr(stream_log_chunk, "CHUNK_ENTRIES_MAX", 8)
     log = StreamLog(has_journal=True)
     for reference, (records, wall_ms) in enumerate([(63, 0), (1, 100), (63, 199), (1, 299), (1, 400)], 1):
         log.append_stored_block(reference, 1, (1, records), wall_ms)  # fewer than 64 are not worth a part
@@ -381,7 +381,7 @@ def test_who_begins_at_a_time_gets_what_came_behind_a_pause(monkeypatch: pytest.
 
 
 def test_an_entry_a_second_costs_few_bytes_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_log, "CHUNK_ENTRIES_MAX", 1024)
+    monkeypatch.setattr(stream_log_chunk, "CHUNK_ENTRIES_MAX", 1024)
     count = 8 * 1024
     for counts in (None, (1, 100)):
         tracemalloc.start()

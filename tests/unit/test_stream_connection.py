@@ -13,7 +13,7 @@ from amqp_broker.broker.definitions.applying import import_definitions
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.peeking import Peek, PeekBounds, PeekedMessage
 from amqp_broker.broker.problems import NotThere
-from amqp_broker.broker.queues import stream_log
+from amqp_broker.broker.queues import stream_log, stream_log_chunk
 from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.broker.queues.stream_block import StreamBlock, block_address, block_body
 from amqp_broker.broker.queues.stream_sent_chunks import PARTS_MAX
@@ -552,7 +552,7 @@ def test_subscriptions_that_cannot_be() -> None:
 
 def test_what_is_not_in_memory_is_read_from_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_log, "LATEST_ENTRIES_MAX", 2)
-    monkeypatch.setattr(stream_log, "CHUNK_ENTRIES_MAX", 4)
+    monkeypatch.setattr(stream_log_chunk, "CHUNK_ENTRIES_MAX", 4)
     broker = DiskBroker()
     client = client_with_stream(broker)
     channel = broker.client().channel()

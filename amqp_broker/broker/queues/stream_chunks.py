@@ -22,7 +22,8 @@ from amqp_broker.broker.queues.stream_block import (
     StreamBlock,
     block_address,
 )
-from amqp_broker.broker.queues.stream_log import Extent, StreamLog
+from amqp_broker.broker.queues.stream_log import StreamLog
+from amqp_broker.broker.queues.stream_log_chunk import Extent
 from amqp_broker.broker.queues.stream_reader import ENTRIES_LIKE_A_DELIVERY, EntriesRead, EntryReader
 from amqp_broker.broker.queues.stream_sent_chunks import (
     BYTES_LIKE_A_DELIVERY,

@@ -15,7 +15,8 @@ from amqp_broker.broker.persistence.message_records import MessageDecoder
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.queues.paging import PageRead
 from amqp_broker.broker.queues.stream_block import StreamBlock
-from amqp_broker.broker.queues.stream_log import Extent, StreamLog
+from amqp_broker.broker.queues.stream_log import StreamLog
+from amqp_broker.broker.queues.stream_log_chunk import Extent
 from amqp_broker.broker.queues.stream_start import StreamFilter
 from amqp_broker.wire.content import decode_properties
 

@@ -11,7 +11,8 @@ from typing import Final
 
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.expiry import HeadTimer
-from amqp_broker.broker.queues.stream_log import StreamLog, TakenEntries
+from amqp_broker.broker.queues.stream_log import StreamLog
+from amqp_broker.broker.queues.stream_log_chunk import TakenEntries
 
 ENTRIES_FORGOTTEN_AT_ONCE: Final = 4096
 
