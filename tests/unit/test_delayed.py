@@ -493,7 +493,7 @@ def test_what_an_earlier_release_has_written_is_held_until_it_is_due(disk: DiskB
     """Its records do not say since when they are held."""
     delayed(prepared(disk), HOUR_MS)
     of_x = disk.virtual_hosts["/"].exchanges["x"].holder
-    assert of_x is not None
+    assert isinstance(of_x, holder.Holder)
     ((_, reference),) = of_x.some_after(None, 2)
     record = disk.journal.read_many([reference])[0]
     disk.journal.put(RecordKind.DELAYED, record[:18] + bytes(8) + record[26:])
