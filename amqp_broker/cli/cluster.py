@@ -53,13 +53,13 @@ def status(as_json: control.Json = False, data_dir: options.DataDir = None, conf
         return
     for name, text in _lines(said):
         print(f"{name:<11}{text}")
-    rows = [{**node, "role": _role(node, said["shards"]), "up": _age(node)} for node in said["nodes"]]
+    rows = [{**node, "role": _role(node, said["shards"]), "up": _passed(node["started_s"])} for node in said["nodes"]]
     print()
     tables.show(rows, ("name", "role", "link", "version", "up"), False)
     if said["shards"]:
         print()
-        shards = [{**one, "virtual hosts": ", ".join(one["virtual_hosts"])} for one in said["shards"]]
-        tables.show(shards, ("number", "owner", "epoch", "virtual hosts"), False)
+        columns = ("number", "owner", "epoch", "backlog", "takeover", "virtual hosts")
+        tables.show([_shard_row(shard) for shard in said["shards"]], columns, False)
 
 
 def _lines(said: dict[str, Any]) -> list[tuple[str, str]]:
@@ -70,13 +70,51 @@ def _lines(said: dict[str, Any]) -> list[tuple[str, str]]:
         ("cluster", said["cluster"]),
         ("asked", f"node {said['node']}"),
         ("owner", owner),
-        ("etcd", f"{etcd['version']} at {etcd['address']}, {used}, {size_text(etcd['database_bytes'])} on its disk"),
+        ("etcd", f"{etcd['version']} at {etcd['address']}"),
+        ("", f"{used}, {size_text(etcd['database_bytes'])} on its disk"),
     ]
     if not etcd["has_leader"]:
         lines.append(("", "etcd has no leader: nothing can be written"))
     if etcd.get("publishers_wait"):  # not with a node of an earlier release
         lines.append(("", "so much of etcd's quota is used that publishers wait: consume, or give etcd more"))
-    return [*lines, *(("", error) for error in etcd["errors"])]
+    lines += [("", error) for error in etcd["errors"]]
+    lines.append(("backlog", _backlog(said)))
+    if not said["shards"]:
+        lines.append(("takeover", _takeover(said.get("last_takeover"))))
+    return lines
+
+
+def _backlog(said: dict[str, Any]) -> str:
+    """How much waits, which a takeover reads; etcd has more until it has forgotten what is gone."""
+    size_bytes = said.get("backlog_bytes")  # not with a node of an earlier release
+    if size_bytes is None:
+        return "not known yet" if said["owner"] else "not known while nobody owns the broker"
+    return f"{size_text(size_bytes)} live, {100 * size_bytes / said['etcd']['quota_bytes']:.1f} % of etcd's quota"
+
+
+def _takeover(takeover: dict[str, Any] | None) -> str:
+    """When it was, and who took over from whom."""
+    if takeover is None:
+        return "none is known"
+    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(takeover["at_s"]))
+    return f"{when}: {_who(takeover)}"
+
+
+def _who(takeover: dict[str, Any]) -> str:
+    """Who took over from whom, and for how long nobody had owned it, as far as those are known."""
+    before, seconds = takeover["from_node"], takeover["seconds"]
+    whose = "" if before is None else " again" if before == takeover["node"] else f" from {before}"
+    return f"{takeover['node']}{whose}" + ("" if seconds is None else f" within {seconds:.1f} s")
+
+
+def _shard_row(shard: dict[str, Any]) -> dict[str, Any]:
+    size_bytes, takeover = shard.get("backlog_bytes"), shard.get("last_takeover")
+    return {
+        **shard,
+        "backlog": None if size_bytes is None else size_text(size_bytes),
+        "takeover": None if takeover is None else f"{_passed(takeover['at_s'])} ago: {_who(takeover)}",
+        "virtual hosts": ", ".join(shard["virtual_hosts"]),
+    }
 
 
 def _role(node: dict[str, Any], shards: list[dict[str, Any]]) -> str:
@@ -87,8 +125,8 @@ def _role(node: dict[str, Any], shards: list[dict[str, Any]]) -> str:
     return f"owner of {', '.join(owned)}" if owned else "door"
 
 
-def _age(node: dict[str, Any]) -> str:
-    minutes = max(0, int(time.time() - node["started_s"])) // 60
+def _passed(since_s: int) -> str:
+    minutes = max(0, int(time.time() - since_s)) // 60
     return f"{minutes // 1440} d" if minutes >= 2880 else f"{minutes // 60} h" if minutes >= 120 else f"{minutes} min"
 
 

@@ -4,6 +4,7 @@ amqp-broker/CLUSTER/format           the format's number, written once
 amqp-broker/CLUSTER/shards           how many there are, likewise; not where there is one
 amqp-broker/CLUSTER/directory        users and virtual hosts (``directory.py``); not where there is one shard
 amqp-broker/CLUSTER/node/ID          a node: JSON, goes with the node's lease
+amqp-broker/CLUSTER/takeover/N       who took the shard over last (``takeovers.py``)
 amqp-broker/CLUSTER/shard/N/owner    who owns the shard: goes with the lease; its revision is the epoch
 amqp-broker/CLUSTER/shard/N/last     who owned it last
 amqp-broker/CLUSTER/shard/N/f/, d/   the journal's files (``journal/kept_files.py``)
@@ -98,6 +99,7 @@ class Keys:
         self.directory = f"{self.prefix}directory"
         self.nodes = f"{self.prefix}node/"
         self.shards = f"{self.prefix}shard/"
+        self.takeovers = f"{self.prefix}takeover/"
 
     def node(self, node_id: str) -> str:
         """The key of a node."""
@@ -114,3 +116,7 @@ class Keys:
     def last_owner(self, shard: int) -> str:
         """Who owned it last."""
         return f"{self.shard(shard)}last"
+
+    def takeover(self, shard: int) -> str:
+        """Who took it over, when, and from whom; what begins as the shard's keys do, all nodes would follow."""
+        return f"{self.takeovers}{shard}"

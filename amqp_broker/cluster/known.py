@@ -16,6 +16,7 @@ from amqp_broker.journal.port import Journal
 from amqp_broker.server.broker_server import BrokerServer
 
 JOURNAL_BYTES: Final = "journal_bytes"  # among what a node says that it uses
+BACKLOG_BYTES_OF: Final = "backlog_bytes_of_shard_"  # likewise, of each shard that it owns; its number follows
 
 
 class Known:
@@ -45,6 +46,12 @@ class Known:
     def journal_bytes(self) -> int:
         """How much the journals have that this node owns."""
         return sum(shard.journal.disk_bytes for shard in self.shards.values() if shard.journal is not None)
+
+    @property
+    def backlog_bytes(self) -> dict[int, int]:
+        """How much of that is live, of each shard that this node owns."""
+        shards = self.shards.values()
+        return {shard.number: shard.journal.live_bytes for shard in shards if shard.journal is not None}
 
     @property
     def all_journal_bytes(self) -> int:

@@ -32,7 +32,7 @@ from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.etcd_directory import EtcdDirectory
 from amqp_broker.cluster.following import follow
 from amqp_broker.cluster.keys import ROOT_SHARD, BadKey, Keys, Node, namesake
-from amqp_broker.cluster.known import JOURNAL_BYTES, Known
+from amqp_broker.cluster.known import BACKLOG_BYTES_OF, JOURNAL_BYTES, Known
 from amqp_broker.cluster.lease import Lease
 from amqp_broker.cluster.link_tls import LinkTls
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
@@ -221,7 +221,8 @@ class ClusterNode:
         try:
             places = self._sharing.directory.places if self._sharing is not None else {}
             shards = {name: place.shard for name, place in places.items()}
-            return await overview(self._etcd, self._keys, self._configuration, quota_bytes, shards)
+            backlogs = self._known.backlog_bytes
+            return await overview(self._etcd, self._keys, self._configuration, quota_bytes, shards, backlogs)
         except (EtcdUnavailable, EtcdRefused) as error:
             raise AdministrationError(str(error)) from error
 
@@ -331,6 +332,7 @@ class ClusterNode:
         configuration = self._configuration
         uses = await trio.to_thread.run_sync(measured, self._settings, self._memory, self._limits, self._folder)
         uses |= {JOURNAL_BYTES: self._known.journal_bytes}
+        uses |= {f"{BACKLOG_BYTES_OF}{shard}": size for shard, size in self._known.backlog_bytes.items()}
         uses |= {"sockets_used": self._clients.count()[0], "os_pid": os.getpid(), "processors": os.cpu_count() or 1}
         node = Node(
             self._node_id,

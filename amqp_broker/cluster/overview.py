@@ -1,18 +1,20 @@
-"""The overview of a cluster, as etcd tells: nodes, who owns the broker, etcd's members. Changes nothing."""
+"""The overview of a cluster, as etcd tells: nodes, who owns the broker, how much it has, etcd. Changes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Final, TypedDict
 
 from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.keys import ROOT_SHARD, BadKey, Keys, Node
+from amqp_broker.cluster.known import BACKLOG_BYTES_OF
 from amqp_broker.cluster.ownership import owner_in
+from amqp_broker.cluster.takeovers import Takeover, last_takeovers
 from amqp_broker.cluster.upkeep import PUBLISHERS_WAIT_SHARE
 from amqp_broker.etcd import messages
-from amqp_broker.etcd.messages import KeyValue
 
 NO_SPACE: Final = "alarm:NOSPACE"  # among what etcd says is wrong
 
@@ -40,12 +42,23 @@ class EtcdOverview(TypedDict):
     errors: list[str]
 
 
+class TakeoverOverview(TypedDict):
+    """The takeover by which a shard came to its owner, or to the last one where there is none."""
+
+    node: str
+    from_node: str | None  # who owned it before, where that is known and there was somebody
+    at_s: int  # when it served, in seconds since 1970
+    seconds: float | None  # nobody owned it before that, as far as it knows
+
+
 class ShardOverview(TypedDict):
     """One shard of several."""
 
     number: int
     owner: str | None  # the name of the node
     epoch: int
+    backlog_bytes: int | None
+    last_takeover: TakeoverOverview | None
     virtual_hosts: list[str]
 
 
@@ -56,6 +69,8 @@ class ClusterOverview(TypedDict):
     node: str  # who was asked
     owner: str | None  # the name of the node that owns the broker; None while nobody does
     epoch: int  # of that ownership; 0 for none
+    backlog_bytes: int | None  # of all shards: what is live in etcd; None while a shard has no owner that has told it
+    last_takeover: TakeoverOverview | None  # None where it is not known, as after one by an earlier release
     nodes: list[NodeOverview]
     shards: list[ShardOverview]  # empty where there is one
     etcd: EtcdOverview
@@ -67,33 +82,49 @@ async def overview(
     configuration: ClusterConfiguration,
     quota_bytes: int,
     places: Mapping[str, int] = MappingProxyType({}),
+    backlogs: Mapping[int, int] = MappingProxyType({}),
 ) -> ClusterOverview:
     """Ask etcd what there is of the cluster now.
 
     Args:
         places: the shards of virtual hosts, where there are several.
+        backlogs: what is live of the shards that this node owns; others tell that of theirs in their keys, in bytes.
 
     Raises:
         EtcdUnavailable: no member answers.
         EtcdRefused: etcd will not.
     """
-    nodes_key = keys.nodes.encode()
-    nodes = await _range(etcd, messages.range_request(nodes_key, messages.prefix_end(nodes_key)))
+    nodes = await _nodes(etcd, keys)
+    takeovers = await last_takeovers(etcd, keys)
     owners = {number: await _owner(etcd, keys, number) for number in range(configuration.shards)}
-    owner_id, epoch = owners[ROOT_SHARD]
-    rows = [_node(entry.value, owner_id) for entry in nodes.entries]
-    found = sorted((row for row in rows if row is not None), key=lambda row: row["name"])
+    shards = [
+        _shard(number, nodes.get(owner_id), epoch, backlogs.get(number), _of_owner(takeovers.get(number), owner_id))
+        for number, (owner_id, epoch) in owners.items()
+    ]
+    for shard in shards:
+        shard["virtual_hosts"] = sorted(name for name, number in places.items() if number == shard["number"])
+    root, sizes_bytes = shards[ROOT_SHARD], [shard["backlog_bytes"] for shard in shards]
     return ClusterOverview(
         cluster=configuration.cluster,
         node=configuration.node_name,
-        owner=next((row["name"] for row in found if row["is_owner"]), None),
-        epoch=epoch,
-        nodes=found,
-        shards=[_shard(nodes.entries, number, *owner, places) for number, owner in owners.items()]
-        if configuration.shards > 1
-        else [],
+        owner=root["owner"],
+        epoch=root["epoch"],
+        backlog_bytes=None if None in sizes_bytes else sum(filter(None, sizes_bytes)),
+        last_takeover=root["last_takeover"],
+        nodes=[_node(node, owners[ROOT_SHARD][0]) for node in sorted(nodes.values(), key=lambda node: node.name)],
+        shards=shards if configuration.shards > 1 else [],
         etcd=await _etcd_overview(etcd, quota_bytes),
     )
+
+
+async def _nodes(etcd: EtcdClient, keys: Keys) -> dict[str, Node]:
+    """Those that are there, by their identifiers; whom another release has written so that it cannot be read is not."""
+    first, nodes = keys.nodes.encode(), dict[str, Node]()
+    for entry in (await _range(etcd, messages.range_request(first, messages.prefix_end(first)))).entries:
+        with suppress(BadKey):
+            node = Node.decode(entry.value)
+            nodes[node.node_id] = node
+    return nodes
 
 
 async def _owner(etcd: EtcdClient, keys: Keys, shard: int) -> tuple[str, int]:
@@ -102,24 +133,39 @@ async def _owner(etcd: EtcdClient, keys: Keys, shard: int) -> tuple[str, int]:
     return (owner_in(owners[0].value), owners[0].mod_revision) if owners else ("", 0)
 
 
-def _shard(
-    nodes: Sequence[KeyValue], number: int, owner_id: str, epoch: int, places: Mapping[str, int]
-) -> ShardOverview:
-    rows = [_node(entry.value, owner_id) for entry in nodes]
-    owner = next((row["name"] for row in rows if row is not None and row["is_owner"]), None)
-    hosts = sorted(name for name, shard in places.items() if shard == number)
-    return ShardOverview(number=number, owner=owner, epoch=epoch, virtual_hosts=hosts)
-
-
 async def _range(etcd: EtcdClient, request: bytes) -> messages.RangeAnswer:
     return messages.RangeAnswer.read(await etcd.call(messages.RANGE, request))
 
 
-def _node(value: bytes, owner_id: str) -> NodeOverview | None:
-    try:
-        node = Node.decode(value)
-    except BadKey:
-        return None
+def _of_owner(takeover: Takeover | None, owner_id: str) -> Takeover | None:
+    """A takeover, unless there was another one since: a node of an earlier release does not write it down."""
+    return takeover if takeover is not None and owner_id in ("", takeover.node_id) else None
+
+
+def _shard(
+    number: int, owner: Node | None, epoch: int, backlog_bytes: int | None, takeover: Takeover | None
+) -> ShardOverview:
+    """One shard, without its virtual hosts."""
+    if backlog_bytes is None and owner is not None:
+        backlog_bytes = owner.uses.get(f"{BACKLOG_BYTES_OF}{number}")
+    return ShardOverview(
+        number=number,
+        owner=owner.name if owner is not None else None,
+        epoch=epoch,
+        backlog_bytes=backlog_bytes,
+        last_takeover=None
+        if takeover is None
+        else TakeoverOverview(
+            node=takeover.node,
+            from_node=takeover.from_node or None,
+            at_s=takeover.at_s,
+            seconds=takeover.seconds,
+        ),
+        virtual_hosts=[],
+    )
+
+
+def _node(node: Node, owner_id: str) -> NodeOverview:
     return NodeOverview(
         name=node.name,
         link=f"{node.link_host}:{node.link_port}",

@@ -38,6 +38,7 @@ from amqp_broker.cluster.ownership import Ownership, owner_in
 from amqp_broker.cluster.space import Space
 from amqp_broker.cluster.standby import LOAD_TIMEOUT_S, TRUST_S, Standby, remove_folder
 from amqp_broker.cluster.store import EtcdStore
+from amqp_broker.cluster.takeovers import Takeover, write_down
 from amqp_broker.cluster.upkeep import Upkeep
 from amqp_broker.explanations import system_reason
 from amqp_broker.journal.failures import JournalError, JournalFailed
@@ -117,6 +118,7 @@ class Shard:
         self._ownership = Ownership(here.etcd, here.keys, self.number, here.known.node_id)
         self._store: EtcdStore | None = None
         self._owned_last = ""  # which node, as far as is known
+        self._vacant_since_s: float | None = None  # of the monotonic clock; None where that was not seen
         self._is_lease_sure = True
         self._stands_back_until_s = 0.0
         self._stepping_down = trio.Event()  # of the present ownership
@@ -162,6 +164,8 @@ class Shard:
 
     def _note(self, key: str, claim: bytes) -> None:
         self._owned_last = owner_in(self._known.claim) or self._owned_last
+        if not claim and self._known.claim:
+            self._vacant_since_s = time.monotonic()
         self._known.claim = claim
         if claim:
             # Of a claim that this node has just made again etcd may tell before it answers.
@@ -195,6 +199,7 @@ class Shard:
                 self._lose("another node has taken over")
             else:
                 self._store.resume(epoch)
+                self._vacant_since_s = None
                 log_event(logging.WARNING, "ownership resumed", node=self._node_name, shard=self.number, epoch=epoch)
             break
         self._is_lease_sure = True
@@ -292,6 +297,7 @@ class Shard:
     async def _own(self, epoch: int, standby: Standby) -> Broker | None:
         """Serve the shard until the ownership or the node ends; returns the broker that was served."""
         here = self._here
+        vacant_since_s, self._vacant_since_s = self._vacant_since_s, None
         self._lost, self._stepping_down, self._released = trio.Event(), trio.Event(), trio.Event()
         writing = blocking_members(here.configuration.addresses, CALL_TIMEOUT_S)
         reading = blocking_members(here.configuration.addresses, LOAD_TIMEOUT_S)
@@ -329,7 +335,7 @@ class Shard:
                 seconds=round(time.monotonic() - began_s, 3),
                 was_standby=copies is not None,
             )
-            await self._serve_broker(server, upkeep)
+            await self._serve_broker(server, upkeep, vacant_since_s)
         except* (JournalFailed, OSError) as errors:
             self._say_lost("; ".join(_reasons(errors)))
         except* (CannotAgree, JournalError) as errors:  # a node of another release may
@@ -384,7 +390,7 @@ class Shard:
         way_out = "it is read from etcd again"
         log_event(logging.ERROR, "copy damaged", node=self._node_name, file=file, way_out=way_out)
 
-    async def _serve_broker(self, server: BrokerServer, upkeep: Upkeep) -> None:
+    async def _serve_broker(self, server: BrokerServer, upkeep: Upkeep, vacant_since_s: float | None = None) -> None:
         here = self._here
         async with trio.open_nursery() as nursery:
             await nursery.start(server.serve, lambda: upkeep.status)
@@ -394,18 +400,34 @@ class Shard:
             self._known.is_closing = False
             for event in (here.ending, self._stepping_down):
                 nursery.start_soon(self._shut_down_after, event, server)
-            nursery.start_soon(self._let_clients_in, server, nursery)
+            nursery.start_soon(self._let_clients_in, server, nursery, vacant_since_s)
             await _wait_for_any(self._lost, server.ended)
             self._known.server = None
             nursery.cancel_scope.cancel()
 
-    async def _let_clients_in(self, server: BrokerServer, nursery: trio.Nursery) -> None:
+    async def _let_clients_in(self, server: BrokerServer, nursery: trio.Nursery, vacant_since_s: float | None) -> None:
         """Serve them once the shard agrees with the directory, where there is one; until etcd answers it does not."""
         here = self._here
         if here.sharing is not None:
             await nursery.start(here.sharing.keep, self.number, server, lambda: self._ownership.claim)
         self._known.server = server
         here.known.tell()
+        seconds = None if vacant_since_s is None else round(time.monotonic() - vacant_since_s, 3)
+        await self._write_down(self._owned_last, seconds)
+
+    async def _write_down(self, owned_last: str, seconds: float | None) -> None:
+        """Have etcd keep that this node has taken over, for administrators.
+
+        Args:
+            owned_last: the identifier of the node before; empty where it is not known.
+            seconds: for how long nobody owned the shard.
+        """
+        here = self._here
+        before = here.known.nodes.get(owned_last)
+        takeover = Takeover(
+            here.known.node_id, self._node_name, before.name if before is not None else "", int(time.time()), seconds
+        )
+        await write_down(here.etcd, here.keys, self.number, takeover, owned_last, self._ownership.claim)
 
     async def _resume_where_nobody_owns_it(self) -> None:
         """The shard's key may have been taken away from this node, which lives, by one that has died since."""
