@@ -1,11 +1,12 @@
 """The open connections by user and by virtual host, for limits, and to end them.
 
-Holds no protocol: a connection is whatever has a user, a virtual host, channels and an end.
+Holds no protocol: a connection is whatever has a user, a virtual host, channels and an end. Of those that are open at
+other owners of a divided broker it is told the number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class Connections:
         self._by_user: dict[str, dict[OpenConnection, None]] = {}
         self._by_virtual_host: dict[str, dict[OpenConnection, None]] = {}
         self._count = 0
+        self.watchers: tuple[Callable[[str], None], ...] = ()  # told of each user whose connections or channels change
+        self._elsewhere: dict[int, dict[str, tuple[int, int]]] = {}  # by shard and user: connections, channels
 
     def __len__(self) -> int:
         return self._count
@@ -80,6 +83,7 @@ class Connections:
         self._by_user.setdefault(connection.user_name, {})[connection] = None
         self._by_virtual_host.setdefault(connection.virtual_host_name, {})[connection] = None
         self._count += 1
+        self.count_changed(connection.user_name)
 
     def remove(self, connection: OpenConnection) -> None:
         """A connection has ended; one that was never open is none of our business."""
@@ -94,6 +98,12 @@ class Connections:
             if not group:
                 del groups[name]
         self._count -= 1
+        self.count_changed(connection.user_name)
+
+    def count_changed(self, user: str) -> None:
+        """A user has another number of connections or channels."""
+        for watcher in self.watchers:
+            watcher(user)
 
     def of_user(self, name: str) -> list[OpenConnection]:
         """The connections of a user."""
@@ -103,6 +113,31 @@ class Connections:
         """The connections in a virtual host."""
         return list(self._by_virtual_host.get(name, ()))
 
-    def channels_of_user(self, name: str) -> int:
-        """How many channels a user has open, on all connections."""
-        return sum(connection.channel_count for connection in self._by_user.get(name, ()))
+    def counts_of_user(self, name: str) -> tuple[int, int]:
+        """How many connections a user has here, and how many channels on all of them."""
+        connections = self._by_user.get(name, {})
+        return len(connections), sum([connection.channel_count for connection in connections])
+
+    # --- with those at the other owners of a broker that is divided (server/sharding/user_counts.py)
+
+    def connection_count_of_user(self, name: str) -> int:
+        """How many connections a user has in the whole broker, for a limit."""
+        count = len(self._by_user.get(name, ()))
+        for counts in self._elsewhere.values():
+            count += counts.get(name, (0, 0))[0]
+        return count
+
+    def channel_count_of_user(self, name: str) -> int:
+        """How many channels a user has open in the whole broker, for a limit."""
+        count = self.counts_of_user(name)[1]
+        for counts in self._elsewhere.values():
+            count += counts.get(name, (0, 0))[1]
+        return count
+
+    def note_elsewhere(self, shard: int, user: str, connections: int, channels: int) -> None:
+        """The owner of another shard has so many of a user."""
+        self._elsewhere.setdefault(shard, {})[user] = connections, channels
+
+    def forget_elsewhere(self, shard: int) -> None:
+        """What the owner of another shard has is not known any more: it counts as nothing."""
+        self._elsewhere.pop(shard, None)

@@ -24,7 +24,7 @@ from amqp_broker.cluster.link import NO_CLIENT, Hello, LinkError, NotTheOwner
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
 from amqp_broker.cluster.ownership import owner_in
 from amqp_broker.logs import RepeatedLines, log_event, log_internal_error
-from amqp_broker.network.listeners import FOR_ADMINISTRATORS, HTTP, METRICS
+from amqp_broker.network.listeners import FOR_ADMINISTRATORS, HTTP, METRICS, USER_COUNTS
 from amqp_broker.network.socket_stream import keep_alive
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.descriptors import connections_that_fit
@@ -33,6 +33,7 @@ from amqp_broker.server.sharding.arrivals import Continued, Entrance, Heard
 from amqp_broker.server.sharding.carrying import Prefixed, carry
 from amqp_broker.server.sharding.directory import CannotAgree
 from amqp_broker.server.sharding.sharing import Sharing
+from amqp_broker.server.sharding.user_counts import tell_user_counts
 from amqp_broker.settings import Settings
 
 PAUSE_S: Final = 0.1
@@ -375,8 +376,10 @@ class NodeClients:
             self._count -= 1
 
     def _was_asked_at_a_door(self, protocol: str) -> bool:
-        """Whether who is carried here has logged in there, or is an administrator: these have limits of their own."""
-        return protocol in FOR_ADMINISTRATORS or (self._entrance is not None and self._entrance.has(protocol))
+        """Whether who calls has logged in there, is an administrator, with limits of their own, or another owner."""
+        if protocol in (*FOR_ADMINISTRATORS, USER_COUNTS):
+            return True
+        return self._entrance is not None and self._entrance.has(protocol)
 
     async def serve_link(self, stream: trio.SocketStream) -> None:
         """Serve a client whose bytes another node carries here; what goes wrong ends this link and nothing else."""
@@ -442,6 +445,10 @@ class NodeClients:
             return
         self._count += 1
         try:
+            if hello.protocol == USER_COUNTS:
+                with self.conversation(hello.shard):
+                    await tell_user_counts(server.broker, inner)
+                return
             await self._converse(hello.shard, server, inner, hello.peer, hello.protocol)
         finally:
             self._count -= 1

@@ -413,6 +413,7 @@ class ClusterNode:
     # --- shards
 
     def _make_shards(self, nursery: trio.Nursery) -> None:
+        shards: KnownShards | None = None
         if self._configuration.shards > 1:
             sharing = self._sharing = Sharing(
                 EtcdDirectory(self._etcd, self._keys), self._known, self._configuration.shards
@@ -420,8 +421,8 @@ class ClusterNode:
             server = self._new_empty_server(settings_of_entrance(self._settings))
             server.other_nodes = self._other_nodes
             entrance = Entrance(server)
+            shards = KnownShards(self._known, sharing, entrance, self._caller)
             if self._administration is not None:
-                shards = KnownShards(self._known, sharing, entrance, self._caller)
                 server.speak_http(self._administration(server, shards))
             nursery.start_soon(sharing.follow)
             nursery.start_soon(server.serve)
@@ -448,6 +449,7 @@ class ClusterNode:
             self._copies,
             self._ending,
             self._sharing,
+            shards,
         )
         self._shards = {number: Shard(known, here) for number, known in self._known.shards.items()}
 

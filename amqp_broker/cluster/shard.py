@@ -52,7 +52,9 @@ from amqp_broker.network.pump import OutputGate
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.garbage import collect_all, drop_messages, without_collections
 from amqp_broker.server.sharding.directory import CannotAgree
+from amqp_broker.server.sharding.shards import Shards
 from amqp_broker.server.sharding.sharing import Sharing
+from amqp_broker.server.sharding.user_counts import follow_user_counts
 from amqp_broker.settings import Settings
 
 CALL_TIMEOUT_S: Final = 1.0
@@ -84,6 +86,7 @@ class Surroundings:
         copies: a folder for copies of journals.
         ending: the node ends.
         sharing: the directory of a cluster with several shards; None where there is one.
+        shards: all of them, likewise.
     """
 
     settings: Settings
@@ -99,6 +102,7 @@ class Surroundings:
     copies: Path
     ending: trio.Event
     sharing: Sharing | None = None
+    shards: Shards | None = None
 
 
 class Shard:
@@ -410,6 +414,8 @@ class Shard:
         here = self._here
         if here.sharing is not None:
             await nursery.start(here.sharing.keep, self.number, server, lambda: self._ownership.claim)
+        if here.sharing is not None and here.shards is not None:
+            nursery.start_soon(follow_user_counts, server.broker, self.number, here.sharing, here.shards)
         self._known.server = server
         here.known.tell()
         seconds = None if vacant_since_s is None else round(time.monotonic() - vacant_since_s, 3)

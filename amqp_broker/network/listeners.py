@@ -43,6 +43,7 @@ HTTP = "http"
 METRICS = "metrics"  # HTTP as well, for Prometheus
 FORWARDED = "forwarded"  # HTTP as well, from another node of the same cluster, which names the user
 FOR_ADMINISTRATORS = (HTTP, METRICS, FORWARDED)
+USER_COUNTS = "user-counts"  # what the owners of a broker's shards tell each other (server/sharding/user_counts.py)
 MQTT = "mqtt"
 STOMP = "stomp"
 STREAMS = "streams"

@@ -16,7 +16,7 @@ import trio
 
 from amqp_broker.access.client import Peer
 from amqp_broker.logs import log_event
-from amqp_broker.network.listeners import FOR_ADMINISTRATORS
+from amqp_broker.network.listeners import FOR_ADMINISTRATORS, USER_COUNTS
 from amqp_broker.network.socket_stream import SocketStream
 from amqp_broker.processes.events import publish_events
 from amqp_broker.processes.folder import folder_of
@@ -26,6 +26,7 @@ from amqp_broker.server.sharding.arrivals import Arrival, Continued, Entrance, H
 from amqp_broker.server.sharding.carrying import carry
 from amqp_broker.server.sharding.directory import CannotAgree
 from amqp_broker.server.sharding.sharing import Sharing
+from amqp_broker.server.sharding.user_counts import tell_user_counts
 from amqp_broker.settings import Settings
 
 PAUSE_S: Final = 0.1
@@ -122,6 +123,9 @@ class ProcessClients:
         elif brought.protocol == EVENTS:
             publish_events(self._server.broker, brought.heard)
             await link.send_all(TAKEN)
+        elif brought.protocol == USER_COUNTS:
+            await link.send_all(TAKEN)
+            await tell_user_counts(self._server.broker, link)
         elif not self._has_begun:
             pass  # the other process tries again, as long as it may
         elif brought.protocol in FOR_ADMINISTRATORS:

@@ -33,6 +33,7 @@ from amqp_broker.server.sharding.arrivals import Entrance, settings_of_entrance
 from amqp_broker.server.sharding.directory import CannotAgree
 from amqp_broker.server.sharding.shards import ROOT, Shards
 from amqp_broker.server.sharding.sharing import Sharing
+from amqp_broker.server.sharding.user_counts import follow_user_counts
 from amqp_broker.settings import Settings
 
 AGREE_S: Final = 5.0  # how long a change waits for a process that does not agree with it: it does before it serves
@@ -103,8 +104,8 @@ class Worker:
         self.server.speak_http(administration(self.server, None))
         self._entrance_server = BrokerServer(settings_of_entrance(settings))
         self._entrance = Entrance(self._entrance_server)
-        shards = ProcessShards(here.data_folder, settings.processes, self.sharing, self._entrance)
-        self._entrance_server.speak_http(administration(self._entrance_server, shards))
+        self._shards = ProcessShards(here.data_folder, settings.processes, self.sharing, self._entrance)
+        self._entrance_server.speak_http(administration(self._entrance_server, self._shards))
         self._clients = ProcessClients(settings, here.data_folder, number, self.sharing, self.server, self._entrance)
         self._turns = Turns()
         self._reception = Reception(self.server.settings, self._turns, self._clients.serve, self._clients.count)
@@ -178,6 +179,7 @@ class Worker:
                 server.broker.observers.add(events, of_messages=False)
                 nursery.start_soon(events.send, self._folder_of_events)
             await nursery.start(self.sharing.keep, self._number, server, bytes)
+            nursery.start_soon(follow_user_counts, server.broker, self._number, self.sharing, self._shards)
             self._clients.begin()
             nursery.start_soon(
                 collect_garbage, server.broker, lambda: server.connections_ended, server.memory.size_bytes

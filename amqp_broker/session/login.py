@@ -230,7 +230,7 @@ class Login:
             refused = f"access to vhost '{virtual_host.name}' refused for user '{user.name}'"
             raise _too_many(f"{refused}: connection limit ({of_virtual_host}) is reached")
         of_user = user.limits.connections_max
-        if of_user is not None and len(connections.of_user(user.name)) >= of_user:
+        if of_user is not None and connections.connection_count_of_user(user.name) >= of_user:
             refused = f"connection refused for user '{user.name}'"
             raise _too_many(f"{refused}: user connection limit ({of_user}) is reached")
 

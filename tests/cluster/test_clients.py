@@ -25,13 +25,14 @@ from amqp_broker.cluster.known import Known
 from amqp_broker.cluster.link import NO_CLIENT, NotTheOwner
 from amqp_broker.cluster.members import Address
 from amqp_broker.cluster.node import ClusterNode
-from amqp_broker.network.listeners import HTTP, METRICS, CannotListen
+from amqp_broker.network.listeners import HTTP, METRICS, USER_COUNTS, CannotListen
 from amqp_broker.network.socket_stream import keep_alive
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.sharding.arrivals import Entrance
 from amqp_broker.server.sharding.directory import Directory
 from amqp_broker.server.sharding.sharing import Sharing
 from amqp_broker.settings import Settings
+from tests.support.memory_broker import MemoryBroker
 
 PEER = Peer.at("127.0.0.1", 1)
 AMQP = "amqp"
@@ -41,6 +42,7 @@ class EchoingServer:
     """In place of a broker: sends back what comes."""
 
     arriving_count = 0
+    broker = MemoryBroker()
 
     async def serve_stream(self, stream: trio.abc.Stream, peer: Peer, protocol: str, beginning: None) -> None:
         while data := await stream.receive_some(100):
@@ -434,6 +436,16 @@ def test_a_node_that_asks_is_told_by_an_owner_that_may_speak(may_speak: bool) ->
         assert not await door.is_owner(Caller("orders", "other", "secret"), owner, shard=1)
 
     trio.run(with_owner, partial(bool, may_speak), act)
+
+
+def test_an_owner_that_asks_is_told_what_users_with_limits_have() -> None:
+    async def act(owner: Node) -> None:
+        caller = Caller("orders", "other", "secret")
+        stream = await door.call(caller, owner, door.NOBODY, shard=0, protocol=USER_COUNTS)
+        assert await stream.receive_some() == b"{}\n"
+        await stream.aclose()
+
+    trio.run(with_owner, lambda: True, act, lambda: None, Settings(handshakes_max=1))
 
 
 def test_a_port_for_links_that_is_taken_is_said_so(tmp_path: Path) -> None:

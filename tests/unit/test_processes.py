@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 from amqp_broker.access.client import Peer, Tls
-from amqp_broker.network.listeners import AMQP, HTTP
+from amqp_broker.network.listeners import AMQP, HTTP, USER_COUNTS
 from amqp_broker.processes import events
 from amqp_broker.processes.clients import PAUSE_S, ProcessClients
 from amqp_broker.processes.commands import ProcessCommands
@@ -315,6 +315,29 @@ def test_a_client_that_is_one_too_many_stays_where_it_is(tmp_path: Path, protoco
 
     trio.run(use)
     assert clients.count() == (0, 0)
+
+
+def test_a_process_that_asks_is_told_what_users_with_limits_have(tmp_path: Path) -> None:
+    clients = clients_of(tmp_path)
+    broker = clients._server.broker
+    broker.administration.set_user_limits("guest", connections_max=1)
+
+    async def use() -> None:
+        ours, theirs = socket.socketpair()
+        async with trio.open_nursery() as nursery:
+            link = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+            nursery.start_soon(clients.take, Brought(USER_COUNTS, PEER), link)
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+            said = b""
+            while not said.endswith(b"\n"):
+                said += await stream.receive_some()
+            assert said == TAKEN + b'{"guest": [0, 0]}\n'
+            assert broker.open_connections.watchers
+            await stream.aclose()
+        await link.aclose()
+        assert not broker.open_connections.watchers
+
+    trio.run(use)
 
 
 def test_a_process_that_is_not_there_takes_nothing(tmp_path: Path) -> None:

@@ -228,6 +228,7 @@ class Connection(Link):
     def forget(self, channel: ChannelLink) -> None:
         """A channel has ended: its number is free again."""
         del self.channels[channel.number]
+        self.broker.open_connections.count_changed(self.user_name)
         channel.detach()
 
     def tell_blocked(self, reason: str) -> None:
@@ -285,11 +286,12 @@ class Connection(Link):
             raise AmqpError(ReplyCode.NOT_ALLOWED, f"{text} ({self.channels_max})", blamed=NO_METHOD)
         self._check_channels_of_user()
         channel = self.channels[number] = self.channel_type(self, number)
+        self.broker.open_connections.count_changed(self.user_name)
         return channel
 
     def _check_channels_of_user(self) -> None:
         limit = self.client.user.limits.channels_max
-        if limit is not None and self.broker.open_connections.channels_of_user(self.user_name) >= limit:
+        if limit is not None and self.broker.open_connections.channel_count_of_user(self.user_name) >= limit:
             text = f"number of channels opened for user '{self.user_name}' has reached the maximum allowed user limit"
             raise AmqpError(ReplyCode.NOT_ALLOWED, f"{text} of ({limit})", blamed=NO_METHOD)
 
@@ -529,6 +531,8 @@ class Connection(Link):
             self.broker.observers.closed(self, None, self.close_reason)
         self._has_ended = True
         channels, self.channels = self.channels, {}
+        if channels:
+            self.broker.open_connections.count_changed(self.user_name)
         unfinished = []
         for channel in channels.values():
             unfinished.append(channel.release())

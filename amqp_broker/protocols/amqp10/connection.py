@@ -329,11 +329,12 @@ class Connection(ConnectionContext):
 
     def _begin(self, channel: int, fields: Fields) -> None:
         limit = self.client.user.limits.channels_max
-        if limit is not None and self.broker.open_connections.channels_of_user(self.user_name) >= limit:
+        if limit is not None and self.broker.open_connections.channel_count_of_user(self.user_name) >= limit:
             text = f"number of channels opened for user '{self.user_name}' has reached the maximum allowed user limit"
             raise ProtocolError(RESOURCE_LIMIT_EXCEEDED, f"{text} of ({limit})", Scope.CONNECTION)
         self.has_cost(BEGIN_EFFORT)
         session = self.sessions[channel] = Session(self, channel, fields)
+        self.broker.open_connections.count_changed(self.user_name)
         self.broker.churn.channels_opened += 1
         if self.broker.observers.present_for_changes:
             self.broker.observers.opened(self, session)
@@ -341,6 +342,7 @@ class Connection(ConnectionContext):
     def _end_session(self, session: Session, error: ProtocolError | None) -> None:
         reason = "" if error is None else str(error)
         del self.sessions[session.channel_number]
+        self.broker.open_connections.count_changed(self.user_name)
         self.broker.churn.channels_closed += 1
         if self.broker.observers.present_for_changes:
             self.broker.observers.closed(self, session, reason)

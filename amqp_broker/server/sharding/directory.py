@@ -104,6 +104,10 @@ class Directory:
         place = self.places.get(virtual_host)
         return place is not None and place.shard == shard
 
+    def has_user_limits(self) -> bool:
+        """Whether any user has a limit."""
+        return any(user.get("limits") for user in self.sections["users"].values())
+
     def followed_by(self, broker: Broker, shard_count: int, gone: Collection[Place] = ()) -> Directory:
         """What it is when the root's broker is as it is now: virtual hosts that are new are given a place.
 

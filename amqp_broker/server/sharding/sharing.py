@@ -145,6 +145,7 @@ class Sharing:
         self._known = known
         self._shard_count = shard_count
         self.directory = Directory()
+        self._has_user_limits = False  # it
         self._value = b""  # that was taken last
         self._is_readable = True  # that value
         self._has_failed = False  # to write, the last time
@@ -174,7 +175,13 @@ class Sharing:
             return
         if found.number > self.directory.number:
             self.directory = found
+            self._has_user_limits = found.has_user_limits()
             self._known.tell()
+
+    async def until_users_are_limited(self, are_limited: bool) -> None:
+        """Return when any user has a limit, or when none has."""
+        while self._has_user_limits != are_limited:
+            await self._known.changed.wait()
 
     async def current(self) -> Directory:
         """As it stands at a moment after this was asked; as it is known where what keeps it does not answer.
