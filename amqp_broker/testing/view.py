@@ -22,6 +22,7 @@ from amqp_broker.session.connection import ClientConnection
 from amqp_broker.session.one_channel import OneChannelConnection
 from amqp_broker.testing.engine import Engine, NotRunning
 from amqp_broker.testing.picture import draw
+from amqp_broker.testing.ready_messages import ready_messages
 from amqp_broker.testing.records import Message, Published, message_seen
 from amqp_broker.testing.runners import Runner
 
@@ -341,10 +342,14 @@ class QueueView:
 
     @property
     def messages(self) -> list[Message]:
-        """The messages that are ready, the next one first; they stay where they are."""
-        return self._ask(
-            lambda queue: [message_seen(message, queue.header_to_deliver(message)) for message in queue.messages()]
-        )
+        """The messages that are ready, the next one first, in a stream all; they stay where they are."""
+        engine = self._view._engine
+
+        def messages(queue: Queue) -> list[Message]:
+            ready = ready_messages(engine.broker, queue)
+            return [message_seen(message, queue.header_to_deliver(message)) for message in ready]
+
+        return self._ask(messages)
 
     @property
     def bodies(self) -> list[bytes]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
@@ -9,6 +11,7 @@ from pika.exceptions import ChannelClosedByBroker, NackError, UnroutableError
 
 from amqp_broker import testing
 from amqp_broker.testing import Broker
+from interop.stream_client import StreamClient, data_section
 from tests.testing.conftest import Connect
 
 
@@ -190,3 +193,34 @@ def test_all_public_names_are_there_when_they_are_asked_for() -> None:
         assert getattr(testing, name).__name__ == name
     with pytest.raises(AttributeError, match="has no attribute 'Brokr'"):
         _ = testing.Brokr
+
+
+LARGE = b"x" * 600_000
+
+
+@pytest.mark.parametrize("arguments", [{}, {"x-queue-type": "stream"}])
+def test_what_a_queue_has_only_in_the_journal_is_seen(
+    broker: Broker, channel: BlockingChannel, arguments: dict[str, str]
+) -> None:
+    """In memory is the end of a stream, and of a queue after a crash the head."""
+    channel.queue_declare("q", durable=True, arguments=arguments)
+    bodies = [b"%d" % number + LARGE for number in range(20)]
+    for body in bodies:
+        channel.basic_publish("", "q", body, pika.BasicProperties(delivery_mode=2))
+    assert broker.queue("q").bodies == bodies
+    broker.fail.crash()
+    assert broker.queue("q").bodies == bodies
+    assert broker.queue("q").message_count == len(bodies)
+
+
+def test_a_stream_is_seen_as_a_consumer_of_amqp_gets_it() -> None:
+    with Broker(protocols=["streams"]) as broker:
+        with StreamClient(urlsplit(broker.stream_url).port or 0) as client:
+            client.create("s")
+            client.declare_publisher(0, "s")
+            client.publish(0, {0: data_section(b"one"), 1: data_section(b"two")})
+            client.confirmed(2)
+        assert broker.queue("s").bodies == [b"one", b"two"]
+        assert [message.headers["x-stream-offset"] for message in broker.queue("s").messages] == [0, 1]
+        broker.restart()
+        assert broker.queue("s").bodies == [b"one", b"two"]
