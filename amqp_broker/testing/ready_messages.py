@@ -1,4 +1,4 @@
-"""The messages that wait in a queue, as a consumer would get them, wherever they are: in memory, or in the journal only.
+"""The messages that wait in a queue, as a consumer would get them, in memory or in the journal only.
 
 A restarted broker has the end of a long queue, and all of a stream, in the journal; a stream has only its last entries
 in memory, and those that came together by its own protocol in one piece. Holds no bounds: who looks wants all. The walk

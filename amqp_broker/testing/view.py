@@ -111,7 +111,7 @@ class View:
         """
         settings = self._engine.settings
         if settings.management_port <= 0:
-            raise NotRunning("the broker has no HTTP API: start it with Broker(management_port=0)")
+            raise _missing("has no HTTP API", "management_port", 0)
         return f"http://{bracketed(settings.management_host[0])}:{settings.management_port}"
 
     @property
@@ -123,7 +123,7 @@ class View:
         """
         settings = self._engine.settings
         if settings.mqtt_port <= 0:
-            raise NotRunning("the broker does not listen for MQTT: start it with Broker(protocols=['mqtt'])")
+            raise _missing("does not listen for MQTT", "protocols", "mqtt")
         user = quote(f"{self.virtual_host}:{settings.default_user}", safe="")
         password = quote(settings.default_password, safe="")
         return f"mqtt://{user}:{password}@{bracketed(self.host)}:{settings.mqtt_port}"
@@ -137,7 +137,7 @@ class View:
         """
         settings = self._engine.settings
         if settings.stomp_port <= 0:
-            raise NotRunning("the broker does not listen for STOMP: start it with Broker(protocols=['stomp'])")
+            raise _missing("does not listen for STOMP", "protocols", "stomp")
         user, password = quote(settings.default_user, safe=""), quote(settings.default_password, safe="")
         path = quote(self.virtual_host, safe="")
         return f"stomp://{user}:{password}@{bracketed(self.host)}:{settings.stomp_port}/{path}"
@@ -151,7 +151,7 @@ class View:
         """
         settings = self._engine.settings
         if settings.stream_port <= 0:
-            raise NotRunning("the broker does not listen for streams: start it with Broker(protocols=['streams'])")
+            raise _missing("does not listen for streams", "protocols", "streams")
         user, password = quote(settings.default_user, safe=""), quote(settings.default_password, safe="")
         path = quote(self.virtual_host, safe="")
         return f"rabbitmq-stream://{user}:{password}@{bracketed(self.host)}:{settings.stream_port}/{path}"
@@ -165,7 +165,7 @@ class View:
         """
         settings = self._engine.settings
         if settings.web_socket_port <= 0:
-            raise NotRunning("the broker has no web sockets: start it with Broker(protocols=['web-sockets'])")
+            raise _missing("has no web sockets", "protocols", "web-sockets")
         return f"ws://{bracketed(self.host)}:{settings.web_socket_port}/ws"
 
     # --- queues, exchanges, bindings
@@ -296,6 +296,15 @@ class View:
             return question(virtual_host)
 
         return self._runner.look(ask)
+
+
+def _missing(what: str, setting: str, value: object) -> NotRunning:
+    """What tells a test that a setting is missing, and where it stands with the fixture and without."""
+    line = f"{setting} = {value}"
+    return NotRunning(
+        f"the broker {what}: start it with Broker({setting}={value!r}), or for the fixture write '{line}' below "
+        "amqp_settings in the ini file"
+    )
 
 
 def _consumer_tags(broker: Broker, virtual_host: str) -> defaultdict[str, list[str]]:
