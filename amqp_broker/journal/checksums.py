@@ -2,7 +2,7 @@
 its record and again for its block.
 
 A CRC is the remainder of a polynomial with coefficients modulo 2. Bytes that follow multiply it by a power of x, and
-the powers are remembered. This takes some microseconds, as long as going through some ten KiB.
+the powers are remembered. This takes a microsecond or two, as long as going through some KiB.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ CHECKED_BYTES_MIN = 65_536
 
 _POLYNOMIAL = 0xEDB88320  # CRC-32's, the highest power at the lowest bit, as everywhere here
 _ONE = 1 << 31
-_X_TO_THE_8 = 1 << 23
 _SIZE_BITS_MAX = 48
+_DIGITS = int.from_bytes(b"0" * 32, "big")
+_ODD = bytes(ord("01"[count & 1]) for count in range(256))
 
 
 class CheckedPart:
@@ -86,36 +87,43 @@ def combined(crc: int, crc_behind: int, bytes_behind: int) -> int:
         crc_behind: of what follows.
         bytes_behind: how many these are.
     """
-    return _product(_shift(bytes_behind), crc) ^ crc_behind if crc else crc_behind
+    return _product(_shift(bytes_behind), _spread(crc)) ^ crc_behind if crc else crc_behind
 
 
 @lru_cache(maxsize=256)
 def _shift(size_bytes: int) -> int:
-    """x to the power of so many bytes' bits."""
-    result = _ONE
+    """x to the power of so many bytes' bits, as a factor."""
+    factor = _FACTOR_ONE
     for bit in range(size_bytes.bit_length()):
         if size_bytes >> bit & 1:
-            result = _product(_POWERS[bit], result)
-    return result
+            factor = _spread(_product(factor, _POWERS[bit]))
+    return factor
 
 
-def _product(left: int, right: int) -> int:
-    product = 0
-    bit = _ONE
-    while left:
-        if left & bit:
-            product ^= right
-            left ^= bit
-        bit >>= 1
-        right = (right >> 1) ^ (_POLYNOMIAL if right & 1 else 0)
-    return product
+def _spread(polynomial: int) -> int:
+    """A polynomial with each coefficient in a byte of its own, so that a product of integers does not carry over."""
+    return int.from_bytes(format(polynomial, "032b").encode(), "big") - _DIGITS
+
+
+def _product(factor: int, spread: int) -> int:
+    """What is left of a product, and of x to the power of 32, which the CRC of bytes has in it: factors are without."""
+    digits = (factor * spread).to_bytes(64, "big").translate(_ODD)
+    remainder: int = crc32((int(digits, 2) << 1).to_bytes(8, "little"), 0xFFFF_FFFF)
+    return remainder ^ 0xFFFF_FFFF
+
+
+def _without_32_powers(polynomial: int) -> int:
+    for _ in range(32):
+        polynomial = ((polynomial ^ _POLYNOMIAL) << 1 | 1) if polynomial & _ONE else polynomial << 1
+    return polynomial
 
 
 def _powers() -> Iterator[int]:
-    power = _X_TO_THE_8
+    factor = _spread(_without_32_powers(_ONE >> 8))
     for _ in range(_SIZE_BITS_MAX):
-        yield power
-        power = _product(power, power)
+        yield factor
+        factor = _spread(_product(factor, factor))
 
 
-_POWERS = tuple(_powers())  # of x, to that of 8 and each twice the one before
+_FACTOR_ONE = _spread(_without_32_powers(_ONE))
+_POWERS = tuple(_powers())  # of x, to that of 8 and each twice the one before, as factors
