@@ -118,7 +118,7 @@ def view_near(
     Args:
         unchecked_bytes_min: the checksums of payloads that are as long are not compared; what stands in a header is.
         may_wait: whether to wait for the disk; else there are none where that would be needed.
-        bytes_max: how large the slice is; the last record may go on behind it.
+        bytes_max: how large the slice is; the last record may go on behind it, unless it alone is larger.
     """
     try:
         return _view_near(segment, references, first, unchecked_bytes_min, may_wait=may_wait, bytes_max=bytes_max)
@@ -215,7 +215,7 @@ def _starts_near(segment: Segment, references: Sequence[int], first: int, slice_
         start, size = segment.extent(index)
         if not starts:
             slice_start = slice_end = start
-        is_far = start >= slice_start + slice_bytes or start < slice_end
+        is_far = start >= slice_start + slice_bytes or start < slice_end or (size > slice_bytes and len(starts) > 0)
         if is_far or size > BLOCK_BYTES_MAX:  # what is larger is cut by the headers of blocks
             break
         starts.append(start)

@@ -415,6 +415,16 @@ def test_views_hold_what_reading_gives() -> None:
     assert [len(journal.view_now(references, 0, size)) for size in (1, 190_000, 210_000)] == [1, 1, 2]
 
 
+def test_a_record_that_is_larger_than_what_is_wanted_is_not_read_behind_another() -> None:
+    files = MemoryFiles()
+    files.are_at_hand = True
+    journal, _ = opened(files, 1_000_000)
+    references = [journal.put(1, bytes(size)) for size in (16_000, 40_000, 200_000)]
+    commit(journal)
+    assert [len(record) for record in journal.view_now(references, 0, 65_536)] == [16_000, 40_000]
+    assert [len(record) for record in journal.view_now(references[2:], 0, 65_536)] == [200_000]
+
+
 def test_records_that_lie_far_apart_are_not_all_read_in_one_go() -> None:
     files = MemoryFiles()
     files.are_at_hand = True

@@ -820,6 +820,7 @@ def test_frames_that_come_together_are_stored_together(broker: MemoryBroker) -> 
     assert blocks.last_chunk_offset == 14
     entries = [u64(number) + blob(bytes(100_000)) for number in range(16, 24)]
     assert counts_of(frame(PUBLISH, b"\1" + array(entries))) == [2, 2, 2, 2]
+    assert counts_of(*(publish(number, size=16_200) for number in range(24, 40))) == [16], "what is read at once"
 
 
 def test_what_came_before_a_mistake_is_stored(broker: MemoryBroker) -> None:

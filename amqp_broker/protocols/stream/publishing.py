@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 REFERENCE_BYTES_MAX: Final = 255
 HEAD_BYTES: Final = 9  # of publish: key, version, publisher, count
 BLOCK_ENTRIES_MAX: Final = 4_096
-BLOCK_BYTES_MAX: Final = 245_760  # unless an entry has more: the journal does not cut its record
+BLOCK_BYTES_MAX: Final = 260_096  # nearly what is read at once; the journal cuts no record that has no more
 PIECE_ENTRIES: Final = BLOCK_ENTRIES_MAX  # of a publish that has more than two of them
 CUT_FRAME_BYTES_MIN: Final = 2 * PIECE_ENTRIES * 12  # a shorter frame has no more
 ENTRIES_OF_AN_EFFORT: Final = 8  # that take as long as a message for one queue does
