@@ -168,12 +168,18 @@ def test_files_of_traces_are_those_of_all_owners(tmp_path: Path) -> None:
             for number, server in enumerate(shards.servers):
                 server.control_folder = tmp_path / str(number)
                 (server.control_folder / "traces").mkdir(parents=True)
-                (server.control_folder / "traces" / f"of-{number}.log").write_text(f"{number}")
-            files = (await client.ask("GET", "/api/trace-files")).json
-            assert files == [{"name": "of-0.log", "size": 1}, {"name": "of-1.log", "size": 1}]
-            assert (await client.ask("GET", "/api/trace-files/of-1.log")).body == b"1"
-            assert (await client.ask("DELETE", "/api/trace-files/of-1.log")).status == 204
-            assert (await client.ask("GET", "/api/trace-files/of-1.log")).status == 404
+                for name in (f"of-{number}.log", "of-each.log"):
+                    (server.control_folder / "traces" / name).write_text(f"{number}")
+            sizes = {"of-0.log": 1, "of-1.log": 1, "of-each.log": 2}
+            files = [{"name": name, "size": size} for name, size in sizes.items()]
+            for path in ("/api/trace-files", "/api/trace-files/node/rabbit"):
+                assert (await client.ask("GET", path)).json == files
+            for name, text in (("of-1.log", b"1"), ("of-each.log", b"01")):
+                assert (await client.ask("GET", f"/api/trace-files/{name}")).body == text
+                assert (await client.ask("DELETE", f"/api/trace-files/{name}")).status == 204
+                assert (await client.ask("GET", f"/api/trace-files/{name}")).status == 404
+            assert (await client.ask("DELETE", "/api/trace-files/of-1.log")).status == 404
+            assert (await client.ask("GET", "/api/trace-files")).json == files[:1]
 
     trio.run(look)
 

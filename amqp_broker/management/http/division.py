@@ -8,6 +8,7 @@ virtual hosts, but those that are of another shard are empty there, and left out
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -72,8 +73,6 @@ LISTS: Final = frozenset(
         "/api/stream/connections",
         "/api/stream/consumers",
         "/api/stream/publishers",
-        "/api/trace-files",
-        "/api/trace-files/node/{node}",
         "/api/traces",
         "/api/traces/node/{node}",
         "/api/vhost-limits",
@@ -87,8 +86,6 @@ ANYWHERE: Final = frozenset(  # what they name is at one of the owners
         "/api/connections/{connection}",
         "/api/connections/{connection}/channels",
         "/api/connections/{connection}/sessions",
-        "/api/trace-files/{file}",
-        "/api/trace-files/node/{node}/{file}",
     )
 )
 EACH: Final = frozenset(  # alarms and samples: each owner has its own
@@ -119,6 +116,10 @@ class Division:
             "/api/all-configuration": self._definitions,
             "/api/definitions": self._definitions,
             "/api/overview": self._overview,
+            "/api/trace-files": self._trace_files,
+            "/api/trace-files/node/{node}": self._trace_files,
+            "/api/trace-files/{file}": self._trace_file,
+            "/api/trace-files/node/{node}/{file}": self._trace_file,
             "/api/vhosts/{vhost}": self._virtual_host,
             "/api/x/drops": self._drops,
             "/api/x/problems": self._problems,
@@ -265,6 +266,29 @@ class Division:
         rows = [row for some in found.values() for row in some["drops"]]
         rows.sort(key=lambda row: -row["count"])
         return answer_json({"by_reason": by_reason, "drops": rows})
+
+    async def _trace_files(self, call: Call) -> Answer:
+        """Files of the same name are one: a trace of each owner may have had it."""
+        try:
+            found = await self._all(call)
+        except _Refused as refused:
+            return refused.answer
+        sizes = Counter[str]()
+        for some in found.values():
+            sizes.update({row["name"]: row["size"] for row in some})
+        return answer_json([{"name": name, "size": sizes[name]} for name in sorted(sizes)])
+
+    async def _trace_file(self, call: Call) -> Answer:
+        """What all owners have in files of that name, one after the other; or have all of them delete it."""
+        answer = no_such_object().answer()
+        for shard in self._shards.numbers:
+            one = await forward(self._shards, shard, call)
+            if one.status >= 300 and one.status != 404:
+                return one
+            if one.status != 404:
+                one.body = (answer.body if answer.status != 404 else b"") + one.body
+                answer = one
+        return answer
 
     async def _trace(self, call: Call) -> Answer:
         """The trace of messages: an owner that is not asked for it has one that was before it, at most."""
