@@ -47,15 +47,20 @@ class Result:
 def run(hosts: int, processes: int, size: int, seconds: float, *, is_persistent: bool) -> Result:
     """Put one load on one broker."""
     broker = OurBroker(options=["--processes", str(processes)])
+    loads: list[subprocess.Popen[bytes]] = []
     try:
         for name in HOSTS[1:]:
             broker.ctl("vhosts", "add", name)
             broker.ctl("permissions", "set", "guest", ".*", ".*", ".*", "--vhost", name)
         before_s, began_s = _cpu_s(broker.pid), time.monotonic()
         addresses = [replace(broker.address, vhost=name) for name in HOSTS[:hosts]]
-        said = [_end(load) for load in [_start(address, size, seconds, is_persistent) for address in addresses]]
+        loads += [_start(address, size, seconds, is_persistent) for address in addresses]
+        said = [_end(load) for load in loads]
         used_s, took_s = _cpu_s(broker.pid) - before_s, time.monotonic() - began_s
     finally:
+        for load in loads:
+            load.kill()  # where it has not ended by itself
+            load.wait()
         broker.stop()
     count = sum(one["consumed"] for one in said)
     return Result(hosts, processes, [one["consumed_per_s"] for one in said], 1e6 * used_s / count, used_s / took_s)
@@ -98,21 +103,24 @@ def table(results: Sequence[Result]) -> Iterator[str]:
         yield f"| {hosts} | {processes} | {rates} | {together:,.0f} | {cpu_us:,.1f} | {cores:.2f} |"
 
 
-def main() -> None:
-    """Measure, and print the table."""
+def main() -> int:
+    """Measure, and print the table; returns the exit code."""
     options = _parse()
     results: list[Result] = []
     loads = [os.getloadavg()[0]]
-    for _ in range(options.rounds):
-        for hosts in (1, 2):
-            for processes in (1, 2):
-                one = run(hosts, processes, options.size, options.seconds, is_persistent=options.persistent)
-                results.append(one)
-                loads.append(os.getloadavg()[0])
+    try:
+        for hosts, processes in options.rounds * [(1, 1), (1, 2), (2, 1), (2, 2)]:
+            one = run(hosts, processes, options.size, options.seconds, is_persistent=options.persistent)
+            results.append(one)
+            loads.append(os.getloadavg()[0])
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     kind = "persistent" if options.persistent else "transient"
     print(f"{options.size:,} B, {kind}, {options.rounds} times {options.seconds:g} s; ", end="")
     print(f"{os.cpu_count()} cores, load of the machine {min(loads):.1f} to {max(loads):.1f}\n")
     print("\n".join(table(results)))
+    return 0
 
 
 def _parse() -> argparse.Namespace:
@@ -125,4 +133,4 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
