@@ -17,13 +17,14 @@ from amqp_broker.access.passwords import SHA256
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.broker import Broker
 from amqp_broker.management.http.division import LISTS
+from amqp_broker.management.http.merging import nodes_together
 from amqp_broker.management.management import Management
 from amqp_broker.management.prometheus.merging import merged
 from amqp_broker.network.listeners import HTTP, METRICS, STOMP
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.sharding.shards import ShardUnreachable
 from amqp_broker.settings import Settings
-from tests.support.managed import HttpClient
+from tests.support.managed import HttpClient, managing
 from tests.support.served import QUIET, TrioClock, on_a_jumping_clock
 
 LOCAL = Peer.at("127.0.0.1", 50_000)
@@ -320,6 +321,82 @@ async def test_an_owner_that_is_missing_is_an_error_and_no_shorter_list() -> Non
 async def test_nobody_is_let_in_by_a_name_alone(path: str) -> None:
     async with divided() as (client, _):
         assert (await client.ask("GET", path, user=None, x_amqp_broker_user="guest")).status == 401
+
+
+@on_a_jumping_clock
+async def test_what_owners_of_one_node_have_is_added() -> None:
+    async with divided() as (client, shards):
+        await declare_three(client)
+        (node,) = (await client.ask("GET", "/api/nodes")).json
+        assert node["queue_declared"] == 3
+        path = f"/api/nodes/{node['name']}"
+        assert (await client.ask("GET", f"{path}?columns=queue_declared,name")).json == {
+            "queue_declared": 3,
+            "name": node["name"],
+        }
+        memory = (await client.ask("GET", f"{path}/memory")).json["memory"]
+        assert memory["total"]["rss"] < 2 * node["mem_used"], "both are this process"
+        for missing in (f"{path}x", f"{path}x/memory"):
+            assert (await client.ask("GET", missing)).status == 404
+        shards.missing = {1}
+        (node,) = (await client.ask("GET", "/api/nodes")).json
+        assert node["queue_declared"] == 2
+        shards.missing = {0}
+        assert (await client.ask("GET", "/api/nodes")).status == 503
+
+
+def node_row(name: str, pid: int, **numbers: object) -> dict[str, Any]:
+    return {"name": name, "os_pid": str(pid), "disk_free_alarm": False, "mem_alarm": False, **numbers}
+
+
+def test_memory_is_added_of_processes_and_each_node_speaks_for_itself() -> None:
+    of_root = node_row("a", 1, mem_used=5, mem_used_details={"rate": 1.0}, disk_free=7, queue_created=1)
+    same = node_row("a", 1, mem_used=5, mem_used_details={"rate": 1.0}, disk_free=7, queue_created=2)
+    other = node_row("a", 2, mem_used=6, mem_used_details={"rate": 2.0}, disk_free=7, queue_created=3) | {
+        "mem_alarm": True
+    }
+    b, of_b = node_row("b", 3, mem_used=8, queue_created=4), node_row("b", 3, mem_used=0, queue_created=0)
+    c = node_row("c", 4, mem_used=9, queue_created=0)
+    found = nodes_together({0: [of_root, of_b, c], 1: [same, of_b, c], 2: [other], 3: [b, c]})
+    added = {"mem_used": 11, "mem_used_details": {"rate": 3.0}, "disk_free": 7, "queue_created": 6, "mem_alarm": True}
+    assert found == [node_row("a", 1) | added, b, c]
+
+
+@on_a_jumping_clock
+async def test_lists_have_the_pages_and_columns_that_those_of_a_broker_alone_have() -> None:
+    queries = ("page=1&page_size=1", "page=2&page_size=9&name=none", "columns=vhost", "sort=name&sort_reverse=true")
+    async with divided() as (client, _), managing() as alone:
+        with_hosts(alone.broker, "/", "a", "b")
+        other = await alone.administrator()
+        for one in (client, other):
+            await declare_three(one)
+            await one.ask("PUT", "/api/policies/a/p", {"pattern": "q", "definition": {"max-length": 1}})
+            await one.ask("PUT", "/api/vhost-limits/a/max-queues", {"value": 1})
+        for path in sorted(LISTS):
+            for query in queries:
+                asked = f"{path.format(user='guest', component='shovel', node='here')}?{query}"
+                answers = [await one.ask("GET", asked) for one in (client, other)]
+                shapes = [shape(answer.json) for answer in answers]
+                assert (asked, answers[0].status, shapes[0]) == (asked, answers[1].status, shapes[1])
+        await other.stream.aclose()
+
+
+def shape(value: Any) -> Any:
+    """What is in an answer: numbers and texts may differ."""
+    if isinstance(value, dict):
+        return {name: shape(one) for name, one in value.items() if name not in ("garbage_collection", "reason")}
+    return [shape(one) for one in value] if isinstance(value, list) else type(value)
+
+
+@on_a_jumping_clock
+async def test_logins_over_http_are_counted_where_they_are_made() -> None:
+    async with divided() as (client, _):
+        await client.ask("GET", "/api/queues")
+        (attempts,) = (await client.ask("GET", "/api/auth/attempts/rabbit")).json
+        assert attempts["auth_attempts_succeeded"] == 2
+        assert (await client.ask("DELETE", "/api/auth/attempts/rabbit")).status == 204
+        (attempts,) = (await client.ask("GET", "/api/auth/attempts/rabbit")).json
+        assert attempts["auth_attempts_succeeded"] == 1
 
 
 def test_metrics_are_added_and_what_is_of_the_process_is_there_once() -> None:

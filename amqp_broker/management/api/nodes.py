@@ -191,7 +191,11 @@ async def _named(call: Call) -> dict[str, Any]:
 
 async def show_memory(call: Call) -> Answer:
     """What the memory is used for; only the whole is known here."""
-    used_bytes = (await _named(call))["mem_used"]
+    return answer_memory((await _named(call))["mem_used"])
+
+
+def answer_memory(used_bytes: int) -> Answer:
+    """What so much memory is used for."""
     parts = dict.fromkeys(MEMORY_PARTS, 0) | {"other_system": used_bytes}
     total = {"erlang": used_bytes, "rss": used_bytes, "allocated": used_bytes}
     return answer_json({"memory": {**parts, "strategy": "rss", "total": total}})

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import trio
 
-from amqp_broker.management.api.lists import Listing, answer_one, answer_rows
+from amqp_broker.management.api.lists import Listing, answer_one, answer_rows, columns_of
 from amqp_broker.management.http.forwarding import forward, refresh
+from amqp_broker.management.http.merging import nodes_together, summed
 from amqp_broker.management.http.messages import Answer, HttpError, answer_json, no_such_object, to_json
 from amqp_broker.network.listeners import FORWARDED, METRICS
 from amqp_broker.server.sharding.definitions import OF_VIRTUAL_HOSTS, Stage, Step, half_done, import_steps
@@ -31,6 +33,8 @@ HERE: Final = frozenset(
     (
         "/api",
         "/api/auth",
+        "/api/auth/attempts/{node}",  # logins over HTTP are made here
+        "/api/auth/attempts/{node}/source",
         "/api/auth/hash_password/{password}",
         "/api/deprecated-features",
         "/api/deprecated-features/used",
@@ -44,6 +48,7 @@ HERE: Final = frozenset(
     )
 )
 METRICS_PATH: Final = "/metrics"
+NODES: Final = ("api", "nodes")
 OF_ROOT: Final = (  # although some of their paths name a virtual host
     "/api/permissions",
     "/api/topic-permissions",
@@ -53,33 +58,53 @@ OF_ROOT: Final = (  # although some of their paths name a virtual host
     "/api/vhosts/{vhost}/topic-permissions",
     "/api/vhosts/{vhost}/start/{node}",
 )
-LISTS: Final = frozenset(
-    (
-        "/api/bindings",
-        "/api/channels",
-        "/api/connections",
-        "/api/connections/username/{user}",
-        "/api/consumers",
-        "/api/exchanges",
-        "/api/federation-links",
-        "/api/federation-links/state/down",
-        "/api/operator-policies",
-        "/api/parameters",
-        "/api/parameters/{component}",
-        "/api/policies",
-        "/api/queues",
-        "/api/queues/detailed",
-        "/api/shovels",
-        "/api/stream/connections",
-        "/api/stream/consumers",
-        "/api/stream/publishers",
-        "/api/traces",
-        "/api/traces/node/{node}",
-        "/api/vhost-limits",
-        "/api/vhosts",
-        "/api/x/delayed",
-    )
-)
+
+
+class ListOfAll(NamedTuple):
+    """A list that is collected from all owners, as a broker alone answers it (``api/lists.py``).
+
+    Args:
+        has_pages: whether a page of it may be asked for.
+        names: fields that a page's name is compared with.
+        order: the field by which it is sorted when nothing else is asked for.
+        is_whole: it is neither sorted nor cut, whatever is asked for.
+    """
+
+    has_pages: bool = False
+    names: tuple[str, ...] = ("name",)
+    order: str = "vhost"
+    is_whole: bool = False
+
+
+PAGES: Final = ListOfAll(has_pages=True)
+BY_CONNECTION: Final = ListOfAll(has_pages=True, order="name")
+SIMPLE: Final = ListOfAll()
+WHOLE: Final = ListOfAll(is_whole=True)
+LISTS: Final[Mapping[str, ListOfAll]] = {
+    "/api/bindings": ListOfAll(has_pages=True, names=("destination",)),
+    "/api/channels": BY_CONNECTION,
+    "/api/connections": ListOfAll(has_pages=True, names=("name", "user_provided_name"), order="name"),
+    "/api/connections/username/{user}": ListOfAll(order="name"),
+    "/api/consumers": SIMPLE,
+    "/api/exchanges": PAGES,
+    "/api/federation-links": SIMPLE,
+    "/api/federation-links/state/down": SIMPLE,
+    "/api/operator-policies": SIMPLE,
+    "/api/parameters": SIMPLE,
+    "/api/parameters/{component}": SIMPLE,
+    "/api/policies": SIMPLE,
+    "/api/queues": PAGES,
+    "/api/queues/detailed": PAGES,
+    "/api/shovels": SIMPLE,
+    "/api/stream/connections": BY_CONNECTION,
+    "/api/stream/consumers": SIMPLE,
+    "/api/stream/publishers": SIMPLE,
+    "/api/traces": WHOLE,
+    "/api/traces/node/{node}": WHOLE,
+    "/api/vhost-limits": WHOLE,
+    "/api/vhosts": ListOfAll(has_pages=True, order="name"),
+    "/api/x/delayed": PAGES,
+}
 ANYWHERE: Final = frozenset(  # what they name is at one of the owners
     (
         "/api/channels/{channel}",
@@ -115,6 +140,9 @@ class Division:
         self._special: dict[str, Callable[[Call], Awaitable[Answer]]] = {
             "/api/all-configuration": self._definitions,
             "/api/definitions": self._definitions,
+            "/api/nodes": self._nodes,
+            "/api/nodes/{node}": self._node,
+            "/api/nodes/{node}/memory": self._node_memory,
             "/api/overview": self._overview,
             "/api/trace-files": self._trace_files,
             "/api/trace-files/node/{node}": self._trace_files,
@@ -133,7 +161,12 @@ class Division:
         Raises:
             HttpError: it is refused, or an owner does not answer.
         """
-        path = endpoint.path
+        try:
+            return await self._answer(endpoint.path, call)
+        except _Refused as refused:
+            return refused.answer
+
+    async def _answer(self, path: str, call: Call) -> Answer | None:
         if path.startswith(METRICS_PATH):
             return await self._metrics(call)
         if path in HERE or not path.startswith("/api"):
@@ -149,7 +182,7 @@ class Division:
         if host is not None:
             return await forward(self._shards, self._shards.shard_of(host), call)
         if path in LISTS and call.request.method in ("GET", "HEAD"):
-            return await self._list(call, is_of_hosts=path == "/api/vhosts")
+            return await self._list(call, LISTS[path], "name" if path == "/api/vhosts" else "vhost")
         if path in ANYWHERE:
             return await self._first(call)
         if path in LISTS or path in EACH:
@@ -158,8 +191,19 @@ class Division:
 
     # --- from all
 
-    async def _all(self, call: Call, query: Mapping[str, str] | None = None) -> dict[int, Any]:
+    async def _all(
+        self,
+        call: Call,
+        query: Mapping[str, str] | None = None,
+        path: Sequence[str] | None = None,
+        needed: Sequence[int] | None = None,
+    ) -> dict[int, Any]:
         """What each owner answers, by shard.
+
+        Args:
+            query: in place of the call's.
+            path: likewise.
+            needed: shards without whose owners there is no answer; None for all.
 
         Raises:
             _Refused: one of them refuses.
@@ -169,9 +213,10 @@ class Division:
 
         async def ask(shard: int) -> None:
             try:
-                answers[shard] = await forward(self._shards, shard, call, query)
+                answers[shard] = await forward(self._shards, shard, call, query, path=path)
             except Exception as error:
-                failed.append(error)
+                if needed is None or shard in needed:
+                    failed.append(error)
 
         async with trio.open_nursery() as nursery:
             for shard in self._shards.numbers:
@@ -187,16 +232,23 @@ class Division:
         """Those rows that a shard has to say something of."""
         return [row for row in rows if name not in row or self._shards.shard_of(row[name]) == shard]
 
-    async def _list(self, call: Call, *, is_of_hosts: bool) -> Answer:
+    async def _list(self, call: Call, shown: ListOfAll, host: str) -> Answer:
+        """A list of all.
+
+        Args:
+            host: the field that has the virtual host of a row.
+        """
         query = {name: value for name, value in call.request.query.items() if name not in OF_LISTINGS}
-        name = "name" if is_of_hosts else "vhost"
-        try:
-            found = await self._all(call, query)
-        except _Refused as refused:
-            return refused.answer
-        rows = [row for shard, some in found.items() for row in self._own(shard, some, name)]
-        rows.sort(key=lambda row: str(row.get(name, "")))
-        return await Listing(call, rows, lambda row: row, lambda row: str(row.get("name", ""))).answer()
+        found = await self._all(call, query)
+        rows = [row for shard, some in found.items() for row in self._own(shard, some, host)]
+        rows.sort(key=lambda row: str(row.get(shown.order, "")))
+        if shown.is_whole:
+            return answer_json(rows)
+        first, *others = (partial(_text_of, name) for name in shown.names)
+        also_named = others[0] if others else None
+        return await Listing(
+            call, rows, lambda row: row, first, has_pages=shown.has_pages, also_named=also_named
+        ).answer()
 
     async def _first(self, call: Call) -> Answer:
         """Of the owner that knows what the path names."""
@@ -218,19 +270,38 @@ class Division:
 
     async def _overview(self, call: Call) -> Answer:
         query = {name: value for name, value in call.request.query.items() if name != "columns"}
-        try:
-            found = await self._all(call, query)
-        except _Refused as refused:
-            return refused.answer
+        found = await self._all(call, query)
         whole: Row = found[ROOT]
         for shard, one in found.items():
             if shard != ROOT:
                 for name in SUMMED:
-                    whole[name] = _sum(whole.get(name), one.get(name))
+                    whole[name] = summed(whole.get(name), one.get(name))
         elsewhere = [host for host in call.broker.virtual_hosts.values() if self._shards.shard_of(host.name) != ROOT]
         seen = [host for host in elsewhere if call.user.permissions.get(host.name) or "monitoring" in _tags(call)]
         whole["object_totals"]["exchanges"] -= sum(len(host.exchanges) for host in seen)
         return await answer_one(call, whole)
+
+    async def _nodes(self, call: Call) -> Answer:
+        return answer_json([columns_of(call, node) for node in await self._described_nodes(call)])
+
+    async def _node(self, call: Call) -> Answer:
+        return await answer_one(call, await self._named_node(call))
+
+    async def _node_memory(self, call: Call) -> Answer:
+        from amqp_broker.management.api.nodes import answer_memory
+
+        return answer_memory((await self._named_node(call))["mem_used"])
+
+    async def _named_node(self, call: Call) -> Row:
+        for node in await self._described_nodes(call):
+            if node["name"] == call.variables["node"]:
+                return node
+        raise no_such_object()
+
+    async def _described_nodes(self, call: Call) -> list[Row]:
+        """All nodes; an owner that is missing, other than the root's, tells nothing of itself."""
+        query = {name: value for name, value in call.request.query.items() if name != "columns"}
+        return nodes_together(await self._all(call, query, path=NODES, needed=(ROOT,)))
 
     async def _metrics(self, call: Call) -> Answer | None:
         """Of the shards that this node owns; where there is none, of the node alone."""
@@ -244,35 +315,26 @@ class Division:
         return Answer(body=merged(texts).encode(), content_type=answers[0].content_type)
 
     async def _problems(self, call: Call) -> Answer:
-        try:
-            found = await self._all(call)
-        except _Refused as refused:
-            return refused.answer
+        found = await self._all(call)
         problems = [one for some in found.values() for one in some["problems"]]
         problems.sort(key=lambda one: bool(one["severity"] != "bad"))
         totals: Any = {}
         for some in found.values():
-            totals = _sum(totals, some["totals"])
+            totals = summed(totals, some["totals"])
         return answer_json({"problems": problems, "totals": totals})
 
     async def _drops(self, call: Call) -> Answer:
-        try:
-            found = await self._all(call)
-        except _Refused as refused:
-            return refused.answer
+        found = await self._all(call)
         by_reason: Any = {}
         for some in found.values():
-            by_reason = _sum(by_reason, some["by_reason"])
+            by_reason = summed(by_reason, some["by_reason"])
         rows = [row for some in found.values() for row in some["drops"]]
         rows.sort(key=lambda row: -row["count"])
         return answer_json({"by_reason": by_reason, "drops": rows})
 
     async def _trace_files(self, call: Call) -> Answer:
         """Files of the same name are one: a trace of each owner may have had it."""
-        try:
-            found = await self._all(call)
-        except _Refused as refused:
-            return refused.answer
+        found = await self._all(call)
         sizes = Counter[str]()
         for some in found.values():
             sizes.update({row["name"]: row["size"] for row in some})
@@ -299,10 +361,7 @@ class Division:
             return await self._start_trace(call)
         if call.request.method == "DELETE":
             return await self._each(call)
-        try:
-            found = await self._all(call)
-        except _Refused as refused:
-            return refused.answer
+        found = await self._all(call)
         newest: Row = max(found.values(), key=lambda one: one["since"] or 0)
         shown = [newest] if newest["vhost"] is not None else list(found.values())
         messages = [message for one in shown for message in one["messages"]]
@@ -333,10 +392,7 @@ class Division:
         rows: list[Row] = []
         for begin in range(0, offset + limit, WINDOW_MAX):
             wanted = {"offset": str(begin), "limit": str(min(offset + limit - begin, WINDOW_MAX))}
-            try:
-                found = await self._all(call, {**query, **wanted})
-            except _Refused as refused:
-                return refused.answer
+            found = await self._all(call, {**query, **wanted})
             rows += [row for some in found.values() for row in some["items"]]
             if all(len(some["items"]) < WINDOW_MAX for some in found.values()):
                 break
@@ -381,10 +437,7 @@ class Division:
 
         if call.request.method == "POST":
             return await self._import(call)
-        try:
-            found = await self._all(call, {})
-        except _Refused as refused:
-            return refused.answer
+        found = await self._all(call, {})
         whole: Row = found[ROOT]
         for section in OF_VIRTUAL_HOSTS:
             whole[section] = [row for shard, one in found.items() for row in self._own(shard, one[section])]
@@ -438,18 +491,8 @@ def _tags(call: Call) -> tuple[str, ...]:
     return (*call.user.tags, *(("monitoring",) if "administrator" in call.user.tags else ()))
 
 
-def _sum(left: Any, right: Any) -> Any:
-    """Numbers added, and those in objects and lists; what is no number, or a time, is the first one's."""
-    if isinstance(left, dict) and isinstance(right, dict):
-        return {
-            name: left[name] if name == "timestamp" and name in left else _sum(left.get(name), right.get(name))
-            for name in {**left, **right}
-        }
-    if isinstance(left, list) and isinstance(right, list):  # samples, the newest first: as far as both are known
-        return [_sum(one, other) for one, other in zip(left, right, strict=False)]
-    if isinstance(left, bool) or isinstance(right, bool) or left is None or right is None:
-        return right if left is None else left
-    return left + right if isinstance(left, int | float) and isinstance(right, int | float) else left
+def _text_of(field: str, row: Row) -> str:
+    return str(row.get(field, ""))
 
 
 def _number(value: Any) -> float:

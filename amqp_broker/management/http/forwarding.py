@@ -7,7 +7,7 @@ is passed on. A session of the page has none to pass on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -34,6 +34,7 @@ async def forward(
     body: bytes | None = None,
     protocol: str = FORWARDED,
     method: str | None = None,
+    path: Sequence[str] | None = None,
 ) -> Answer:
     """Have a call answered by the owner of a shard.
 
@@ -42,6 +43,7 @@ async def forward(
         body: in place of the call's.
         protocol: that the owner is to take it as.
         method: in place of the call's.
+        path: in place of the call's, in segments.
 
     Raises:
         HttpError: 503, the owner does not answer.
@@ -50,7 +52,8 @@ async def forward(
         with trio.fail_after(TIMEOUT_S):
             stream = await shards.connect(shard, call.peer, protocol)
             async with stream:
-                return await _ask(stream, _head(call, query, method), call.raw_body if body is None else body)
+                head = _head(call, query, method, path)
+                return await _ask(stream, head, call.raw_body if body is None else body)
     except (ShardUnreachable, trio.BrokenResourceError, trio.ClosedResourceError, h11.ProtocolError) as error:
         raise HttpError(503, "no_owner", f"the owner of shard {shard} does not answer: {error}") from error
     except trio.TooSlowError as error:
@@ -69,10 +72,12 @@ async def refresh(shards: Shards) -> None:
         raise HttpError(503, "no_directory", str(error)) from error
 
 
-def _head(call: Call, query: Mapping[str, str] | None, method: str | None) -> tuple[str, str, list[tuple[str, str]]]:
+def _head(
+    call: Call, query: Mapping[str, str] | None, method: str | None, path: Sequence[str] | None
+) -> tuple[str, str, list[tuple[str, str]]]:
     request = call.request
     text = request.query_text if query is None else urlencode(query)
-    target = "/" + "/".join(quote(segment, safe="") for segment in request.path) + (f"?{text}" if text else "")
+    target = "/" + "/".join(quote(segment, safe="") for segment in path or request.path) + (f"?{text}" if text else "")
     is_known = call.user.judge is None
     headers = [("host", "node"), ("connection", "close")]
     if is_known:
