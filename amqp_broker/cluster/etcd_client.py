@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import trio
 
+from amqp_broker.cluster.etcd_failures import why_ended, why_unreachable
 from amqp_broker.cluster.members import (
     LOGIN_LOOK_SHARE,
     UNKNOWN_STATUSES,
@@ -23,7 +25,6 @@ from amqp_broker.cluster.members import (
 )
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.calls import OK, Answer, Calls, ConnectionFailed, Ended
-from amqp_broker.explanations import system_reason
 from amqp_broker.network.wake_up import WakeUp
 
 RECEIVE_BYTES: Final = 262_144
@@ -36,13 +37,15 @@ class _Connection:
     It sends by itself: whoever makes a call may be cancelled at any time, and half a frame would end all other calls.
     """
 
-    def __init__(self, stream: trio.abc.Stream, calls: Calls) -> None:
+    def __init__(self, address: Address, stream: trio.abc.Stream, token: str = "") -> None:
+        self.address = address
         self._stream = stream
-        self._calls = calls
+        self._calls = Calls(str(address), token=token, is_tls=address.tls is not None)
         self._answers: dict[int, trio.MemorySendChannel[Answer | Ended]] = {}
         self._has_output = WakeUp()
         self._scope = trio.CancelScope()
         self.is_failed = False
+        self.failure = ""  # why, where that is known
 
     def begin(
         self, path: str, request: bytes, answers_max: int = ANSWERS_MAX
@@ -78,8 +81,8 @@ class _Connection:
                     await self._stream.send_all(output)
                 else:
                     await self._has_output.wait()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self.fail()
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._fail_because_of(error)
 
     async def _receive(self) -> None:
         try:
@@ -87,8 +90,12 @@ class _Connection:
                 for event in self._calls.receive(bytes(await self._stream.receive_some(RECEIVE_BYTES))):
                     self._hand_on(event)
                 self._has_output.set()
-        except (ConnectionFailed, trio.BrokenResourceError, trio.ClosedResourceError):
-            self.fail()
+        except (ConnectionFailed, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._fail_because_of(error)
+
+    def _fail_because_of(self, error: Exception) -> None:
+        self.failure = why_ended(error, is_tls=self.address.tls is not None, has_heard=self._calls.has_heard)
+        self.fail()
 
     def _hand_on(self, event: Answer | Ended) -> None:
         channel = self._answers.get(event.call)
@@ -133,6 +140,7 @@ class EtcdClient:
         self._present = 0
         self._connection: _Connection | None = None
         self._connecting = trio.Lock()
+        self._called = self._addresses[0]  # the member to which a connection was made last, or tried
 
     @property
     def addresses(self) -> Sequence[Address]:
@@ -159,16 +167,15 @@ class EtcdClient:
             EtcdRefused: etcd will not.
         """
         connection: _Connection | None = None
-        address = self.present
         reason = f"it does not answer within {self._timeout_s:g} s"
         with trio.move_on_after(self._timeout_s) as patience:
             try:
                 connection = await self._connected(patience)
                 return await self._answer_of(connection.begin(path, request))
             except EtcdUnavailable as error:
-                reason = str(error)
+                reason = str(error) if connection is None else connection.failure or str(error)
         self._turn_to_next(connection)
-        raise EtcdUnavailable(f"{address}: {reason}")
+        raise EtcdUnavailable(f"{self._called if connection is None else connection.address}: {reason}")
 
     async def call(self, path: str, request: bytes) -> bytes:
         """Make a call that does no harm when it is made twice, at each member in turn.
@@ -210,7 +217,7 @@ class EtcdClient:
             EtcdUnavailable: it could not be made.
         """
         connection: _Connection | None = None
-        address, channel = self.present, None
+        channel = None
         with trio.move_on_after(self._timeout_s) as patience:
             try:
                 connection = await self._connected(patience)
@@ -220,7 +227,7 @@ class EtcdClient:
                 raise
         if channel is None:
             self._turn_to_next(connection)
-            raise EtcdUnavailable(f"{address}: it does not answer within {self._timeout_s:g} s")
+            raise EtcdUnavailable(f"{self._called}: it does not answer within {self._timeout_s:g} s")
         try:
             yield channel
         finally:
@@ -236,6 +243,7 @@ class EtcdClient:
                 self._connection = None  # it ended while nobody waited for an answer: no call has turned to another yet
             if self._connection is None:
                 patience.deadline = trio.current_time() + self._timeout_s
+                self._called = self.present
                 try:
                     self._connection = await self._connect(self.present, patience)
                 except EtcdRefused:
@@ -251,19 +259,20 @@ class EtcdClient:
         if address.user:
             token = await self._log_in(address, patience)
             patience.deadline = trio.current_time() + self._timeout_s
-        stream = await self._open(address)
-        connection = _Connection(stream, Calls(str(address), token=token, is_tls=address.tls is not None))
+        connection = _Connection(address, await self._open(address), token)
         self._nursery.start_soon(connection.run)
         return connection
 
     async def _log_in(self, address: Address, patience: trio.CancelScope) -> str:
         """Log in, over a connection that is for this alone; returns the token."""
-        login = _Connection(await self._open(address), Calls(str(address), is_tls=address.tls is not None))
+        login = _Connection(address, await self._open(address))
         self._nursery.start_soon(login.run)
         self._nursery.start_soon(self._stay_patient, login, patience)
         request = messages.authenticate_request(address.user, address.password)
         try:
             return messages.token_in(await self._answer_of(login.begin(messages.AUTHENTICATE, request)))
+        except EtcdUnavailable as error:
+            raise EtcdUnavailable(login.failure or str(error)) from error
         finally:
             login.fail()
 
@@ -282,22 +291,17 @@ class EtcdClient:
     async def _open(address: Address) -> trio.abc.Stream:
         try:
             plain = await trio.open_tcp_stream(address.host, address.port)
-            if address.tls is None:
-                return plain
-            stream: trio.SSLStream[trio.SocketStream] = trio.SSLStream(
-                plain, address.tls, server_hostname=address.host, https_compatible=True
-            )
-            await stream.do_handshake()
-            return stream
+            return plain if address.tls is None else await _with_tls(plain, address.tls, address.host)
         except (OSError, trio.BrokenResourceError) as error:
-            raise EtcdUnavailable(_reason(error)) from error
+            raise EtcdUnavailable(why_unreachable(error, is_tls=address.tls is not None)) from error
 
 
-def _reason(error: BaseException) -> str:
-    """Why; where TLS or each address of a name failed, the cause knows more than trio does."""
-    known = error
-    while not (isinstance(known, OSError) and known.strerror) and known.__cause__ is not None:
-        known = known.__cause__
-        if isinstance(known, BaseExceptionGroup):
-            known = known.exceptions[0]
-    return system_reason(known) if isinstance(known, OSError) else str(error)
+async def _with_tls(plain: trio.SocketStream, tls: ssl.SSLContext, host: str) -> trio.abc.Stream:
+    """Begin TLS on a connection, which is closed where that comes to nothing."""
+    stream: trio.SSLStream[trio.SocketStream] = trio.SSLStream(plain, tls, server_hostname=host, https_compatible=True)
+    try:
+        await stream.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(plain)
+        raise
+    return stream

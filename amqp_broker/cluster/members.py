@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from amqp_broker.cluster.etcd_failures import why_ended, why_unreachable
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.calls import OK, Answer, Calls, ConnectionFailed
-from amqp_broker.explanations import system_reason
 
 CALL_TIMEOUT_S: Final = 1.0  # then the next member is asked; an election of etcd takes about as long
 LOGIN_TIMEOUT_S: Final = 5.0  # at a member that answers meanwhile: it compares passwords slowly, on purpose
@@ -161,7 +161,11 @@ class Member:
         except EtcdRefused as refused:  # the login
             return [refused for _ in requests]
         except (OSError, ConnectionFailed) as error:
-            self._failure = system_reason(error) if isinstance(error, OSError) else str(error)
+            is_tls = self._credentials.tls is not None
+            if self._calls is None:
+                self._failure = why_unreachable(error, is_tls=is_tls)
+            else:
+                self._failure = why_ended(error, is_tls=is_tls, has_heard=self._calls.has_heard)
             self.close()
         if self._is_login_old:
             self.close()  # the next connection has a new one

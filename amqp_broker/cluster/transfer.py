@@ -234,6 +234,7 @@ async def back_up(configuration: ClusterConfiguration, path: Path, progress: Pro
             async with trio.open_nursery() as nursery:
                 etcd = EtcdClient(configuration.addresses, CALL_TIMEOUT_S, nursery)
                 try:
+                    await etcd.call(messages.STATUS, b"")  # to find a member that answers, or why none does
                     size_bytes = await _receive_snapshot(etcd, file.write, progress)
                 except (EtcdUnavailable, EtcdRefused) as error:
                     raise CannotTransfer(_explained(error)) from error

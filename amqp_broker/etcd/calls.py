@@ -78,6 +78,7 @@ class Calls:
         self._last_fields = encode_fields(fields)
         self._calls: dict[int, _Call] = {}
         self._connection = http2.Connection()
+        self.has_heard = False  # whether etcd has said anything yet
 
     @property
     def is_idle(self) -> bool:
@@ -131,6 +132,7 @@ class Calls:
         """
         if not data:
             raise ConnectionFailed("etcd has closed the connection")
+        self.has_heard = True
         try:
             events = self._connection.receive(data)
         except Http2Failed as error:
