@@ -76,6 +76,41 @@ class RepeatedLines:
             del self._lines[line]
 
 
+class Waiting:
+    """Lines while something is waited for: one at once, one a minute, and one when it is there, with how long it took.
+
+    Args:
+        event: that it is waited for.
+        end_event: that it is there.
+    """
+
+    def __init__(self, event: str, end_event: str) -> None:
+        self._event = event
+        self._end_event = end_event
+        self._began_s: float | None = None
+        self._said_s = 0.0
+
+    def go_on(self, now_s: float, reason: str) -> None:
+        """It is still not there.
+
+        Args:
+            now_s: on a clock that does not go back.
+            reason: why, as far as is known.
+        """
+        if self._began_s is None:
+            self._began_s = now_s
+        elif now_s - self._said_s < REPEATED_EVERY_S:
+            return
+        self._said_s = now_s
+        log_event(logging.WARNING, self._event, reason=reason, seconds=round(now_s - self._began_s) or None)
+
+    def end(self, now_s: float) -> None:
+        """It is there; nothing is said where it was not waited for."""
+        if self._began_s is not None:
+            log_event(logging.WARNING, self._end_event, seconds=round(now_s - self._began_s, 1))
+            self._began_s = None
+
+
 def log_internal_error(where: str, error: BaseException, **fields: FieldValue) -> None:
     """Write one line about a defect of the broker itself; with its traceback when debug is on."""
     log_event(logging.ERROR, "internal error", where=where, error=f"{type(error).__name__}: {error}", **fields)

@@ -42,7 +42,7 @@ from amqp_broker.cluster.space import Space
 from amqp_broker.cluster.standby import remove_folder
 from amqp_broker.etcd import messages
 from amqp_broker.explanations import system_reason
-from amqp_broker.logs import log_event
+from amqp_broker.logs import Waiting, log_event
 from amqp_broker.network.listeners import CannotListen, Endpoint
 from amqp_broker.network.pump import OutputGate
 from amqp_broker.network.turns import Turns
@@ -127,6 +127,7 @@ class ClusterNode:
         self._reception = Reception(settings, self._turns, self._clients.serve, self._clients.count)
         self._reception.is_http_served = administration is not None
         self._ending = trio.Event()
+        self._waiting = Waiting("waiting for etcd", "etcd answers")
 
     # --- what others may ask
 
@@ -206,6 +207,10 @@ class ClusterNode:
             raise AdministrationError(f"node '{name}' does not own the broker{self._where_the_owner_is()}")
         if len(self._known.nodes) < 2:
             raise AdministrationError(f"node '{name}' is the only one: start another one first")
+        try:
+            await self._etcd.call(messages.RANGE, messages.range_request(self._keys.format.encode()))
+        except (EtcdUnavailable, EtcdRefused) as error:
+            raise AdministrationError(f"no other node could take over now: {error}") from error
         async with trio.open_nursery() as nursery:
             for shard in owned:
                 nursery.start_soon(shard.step_down)
@@ -223,8 +228,13 @@ class ClusterNode:
             shards = {name: place.shard for name, place in places.items()}
             backlogs = self._known.backlog_bytes
             return await overview(self._etcd, self._keys, self._configuration, quota_bytes, shards, backlogs)
-        except (EtcdUnavailable, EtcdRefused) as error:
-            raise AdministrationError(str(error)) from error
+        except EtcdRefused as error:
+            raise AdministrationError(f"etcd refuses: {error}") from error
+        except EtcdUnavailable as error:
+            owner = self._root.owner
+            before = f"; node '{owner.name}' owned the broker when it did last" if owner is not None else ""
+            text = "until a majority of them does, nothing is confirmed or delivered, and no node can take over"
+            raise AdministrationError(f"{error}: {text}{before}") from error
 
     def _where_the_owner_is(self) -> str:
         owner = self._root.owner
@@ -301,30 +311,33 @@ class ClusterNode:
         """
         began_s = trio.current_time()
         give_up_s = began_s + JOIN_TIMEOUT_S
+        waiting_for_name = Waiting("waiting for a name", "the name is free")
         while True:
             try:
                 await check_etcd(self._etcd, self._keys, self._configuration.shards)
                 await self._lease.grant()
                 await self._register(link_port)
                 other = await self._namesake(link_port)
+                self._waiting.end(trio.current_time())
                 if other is None:
+                    waiting_for_name.end(trio.current_time())
                     return
                 await self._lease.revoke()
                 text = f"node '{other.name}' is there already, at {other.link_host}:{other.link_port}"
                 if trio.current_time() > began_s + NAMESAKE_LEASES * self._configuration.lease_ttl_s:
                     raise CannotJoin(f"{text}: choose another node_name")
-                log_event(logging.WARNING, "waiting for a name", reason=text)
+                waiting_for_name.go_on(trio.current_time(), text)
                 await trio.sleep(1)
             except EtcdRefused as error:
                 if not error.is_out_of_space or trio.current_time() > give_up_s:
                     raise CannotJoin(f"etcd refuses this node: {error}") from error
-                log_event(logging.WARNING, "waiting for etcd", reason=str(error))
+                self._waiting.go_on(trio.current_time(), str(error))
                 await self._space.reclaim()
                 await trio.sleep(1)
             except EtcdUnavailable as error:
                 if trio.current_time() > give_up_s and not self._configuration.members:
                     raise CannotJoin(f"{error}: is etcd running, and is the setting cluster right?") from error
-                log_event(logging.WARNING, "waiting for etcd", reason=str(error))
+                self._waiting.go_on(trio.current_time(), str(error))
                 await trio.sleep(1)
 
     async def _register(self, link_port: int) -> None:
@@ -384,8 +397,11 @@ class ClusterNode:
                     try:
                         await self._lease.grant()
                         await self._register(link_port)
+                        self._waiting.end(trio.current_time())
                     except (EtcdUnavailable, EtcdRefused) as error:
                         self._lease.number = 0
+                        if isinstance(error, EtcdUnavailable):
+                            self._waiting.go_on(trio.current_time(), str(error))
                         await self._space.reclaim_after(error)
                         await trio.sleep(PAUSE_S)
                 for shard in self._shards.values():

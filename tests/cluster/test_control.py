@@ -11,12 +11,15 @@ import pytest
 import trio
 import trio.testing
 
+from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.cluster.configuration import ClusterConfiguration
+from amqp_broker.cluster.etcd_checks import CannotJoin
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.etcd_directory import EtcdDirectory
-from amqp_broker.cluster.keys import Keys
-from amqp_broker.cluster.members import Address
+from amqp_broker.cluster.keys import Keys, Node
+from amqp_broker.cluster.members import Address, EtcdUnavailable
 from amqp_broker.cluster.node import ClusterNode
+from amqp_broker.cluster.shard import Shard
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.memory_files import MemoryFiles
 from amqp_broker.journal.port import Journal
@@ -25,6 +28,7 @@ from amqp_broker.server.control import serve_control
 from amqp_broker.server.control_address import SOCKET_NAME
 from amqp_broker.server.sharding.sharing import Sharing
 from amqp_broker.settings import Settings
+from tests.support.served import on_a_jumping_clock
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no Unix sockets for Python")
 TIMEOUT_S = 60.0
@@ -85,3 +89,37 @@ def test_who_serves_another_shard_does_not_wait_for_a_root_that_was_lost(tmp_pat
         assert patience.cancelled_caught
 
     trio.run(main)
+
+
+class GoneEtcd:
+    """In place of etcd's members: none answers."""
+
+    async def call(self, path: str, request: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        raise EtcdUnavailable("no member of etcd answers: 127.0.0.1:1: Connection refused")
+
+
+def test_without_etcd_nothing_is_handed_over_and_a_status_says_who_owned_the_broker(tmp_path: Path) -> None:
+    node = node_in(tmp_path)
+    node._etcd = cast(EtcdClient, GoneEtcd())
+    root, node._shards[0] = node._known.shards[0], cast(Shard, None)  # it is not asked to step down
+    for node_id in (node._node_id, "other"):
+        node._known.nodes[node_id] = Node(node_id, f"node-{node_id}", "127.0.0.1", 1, "1", 0)
+    root.server = node._new_server(cast(OutputGate, None), 0)
+    root.claim = f"{node._node_id} 1".encode()
+    with pytest.raises(AdministrationError, match="no other node could take over now: no member of etcd answers"):
+        trio.run(node.step_down)
+    with pytest.raises(AdministrationError, match=f"refused: until a majority.*node 'node-{node._node_id}' owned"):
+        trio.run(node.overview)
+
+
+@on_a_jumping_clock
+async def test_a_node_that_waits_for_etcd_does_not_say_so_every_second(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = node_in(tmp_path)
+    node._etcd = cast(EtcdClient, GoneEtcd())
+    with pytest.raises(CannotJoin, match="is etcd running"):
+        await node._join(1)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["waiting for etcd", "waiting for etcd"]

@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from amqp_broker.logs import REPEATED_MAX, RepeatedLines, log_event, log_internal_error, set_up_logs
+from amqp_broker.logs import REPEATED_MAX, RepeatedLines, Waiting, log_event, log_internal_error, set_up_logs
 from amqp_broker.settings import LogFormat, LogLevel
 
 
@@ -96,3 +96,21 @@ def test_strangers_who_cause_ever_new_lines_do_not_fill_the_log() -> None:
     lines.log_event(61.0, logging.ERROR, "link failed", reason="a new one")
     assert len(stream.getvalue().splitlines()) == REPEATED_MAX + 2
     assert len(lines._lines) <= REPEATED_MAX + 1
+
+
+def test_what_is_waited_for_is_said_at_once_then_once_a_minute_and_in_the_end_with_how_long_it_took() -> None:
+    stream, waiting = logged(), Waiting("waiting for etcd", "etcd answers")
+    waiting.end(0.0)
+    for second in range(130):
+        waiting.go_on(100.0 + second, "it is silent" if second % 2 else "it is gone")
+    waiting.end(230.5)
+    waiting.end(231.0)
+    waiting.go_on(300.0, "again")
+    written = [line.partition("event=")[2] for line in stream.getvalue().splitlines()]
+    assert written == [
+        '"waiting for etcd" reason="it is gone"',
+        '"waiting for etcd" reason="it is gone" seconds=60',
+        '"waiting for etcd" reason="it is gone" seconds=120',
+        '"etcd answers" seconds=130.5',
+        '"waiting for etcd" reason=again',
+    ]
