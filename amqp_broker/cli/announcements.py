@@ -124,7 +124,7 @@ def ready(
     for url in dict.fromkeys(endpoint.url for endpoint in endpoints):
         addresses = ", ".join(str(endpoint) for endpoint in endpoints if endpoint.url == url)
         print(f"listening on {url} ({addresses})")
-    for line in dict.fromkeys(_address_of(endpoint) for endpoint in http_endpoints):
+    for line in dict.fromkeys(_place_of(endpoint) for endpoint in http_endpoints):
         print(line)
     print(f"data folder {settings.data_dir}")
     print(
@@ -140,7 +140,13 @@ def ready(
 
 
 def node_ready(endpoints: Sequence[Endpoint], cluster: str, log_format: str) -> None:
-    """A node of a cluster has its doors open: clients can connect, whether it owns the broker or not."""
+    """A node of a cluster has its doors open: clients can connect, whether it owns the broker or not.
+
+    Args:
+        endpoints: of all protocols, and where the HTTP API is.
+        cluster: its name.
+        log_format: of the settings.
+    """
     if log_format == "json":
         for endpoint in endpoints:
             log_event(logging.INFO, "listening", url=endpoint.url, address=str(endpoint), tls=endpoint.is_tls)
@@ -153,8 +159,8 @@ def node_ready(endpoints: Sequence[Endpoint], cluster: str, log_format: str) -> 
             seconds=round(_running_s(), 2),
         )
         return
-    for url in dict.fromkeys(endpoint.url for endpoint in endpoints):
-        print(f"listening on {url}")
+    for line in dict.fromkeys(_place_of(endpoint) for endpoint in endpoints):
+        print(line)
     print(_build())
     print(f"node of the cluster {cluster}", flush=True)
 
@@ -173,10 +179,13 @@ def _python() -> str:
     return f"{sys.implementation.name} {'.'.join(map(str, sys.version_info[:3]))}".replace("cpython", "Python")
 
 
-def _address_of(endpoint: Endpoint) -> str:
-    from amqp_broker.network.listeners import METRICS
+def _place_of(endpoint: Endpoint) -> str:
+    """What is to be had at a URL, in a line."""
+    from amqp_broker.network.listeners import HTTP, METRICS
 
-    return f"metrics on {endpoint.url}/metrics" if endpoint.protocol == METRICS else f"management on {endpoint.url}/"
+    if endpoint.protocol == METRICS:
+        return f"metrics on {endpoint.url}/metrics"
+    return f"management on {endpoint.url}/" if endpoint.protocol == HTTP else f"listening on {endpoint.url}"
 
 
 def stopping(clients: int, settings: Settings) -> None:

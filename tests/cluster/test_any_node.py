@@ -43,10 +43,11 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[NodeProcess
     cluster.end()
 
 
-def port(node: NodeProcess, scheme: str) -> int:
+def port(node: NodeProcess, scheme: str, what: str = "listening") -> int:
     """Where a node speaks a protocol, by what it has said at its start."""
-    ports = [int(found) for found in re.findall(rf"listening on {scheme}://[^:]*:(\d+)", node.log)]
-    return next(found for found in ports if found != node.management_port)
+    found = re.search(rf"^{what} on {scheme}://[^:]*:(\d+)", node.log, re.MULTILINE)
+    assert found is not None
+    return int(found[1])
 
 
 @contextmanager
@@ -160,7 +161,7 @@ def test_each_node_tells_prometheus_of_itself_and_the_owner_of_the_queues(nodes:
         channel.queue_declare("counted", durable=True)
     said = []
     for node in nodes:
-        with urlopen(f"http://127.0.0.1:{port(node, 'http')}/metrics", timeout=PATIENCE_S) as answer:
+        with urlopen(f"http://127.0.0.1:{port(node, 'http', 'metrics')}/metrics", timeout=PATIENCE_S) as answer:
             said.append(answer.read().decode())
     for node, text in zip(nodes, said, strict=True):
         assert re.findall(r'rabbitmq_identity_info\{rabbitmq_node="(.*?)"', text) == [f"rabbit@{node.name}"]

@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from amqp_broker.cli import announcements
+from amqp_broker.network.listeners import HTTP, METRICS, Endpoint
 from amqp_broker.server.memory_limit import MemoryLimit
 from amqp_broker.settings import Settings
 from tests.support.memory_broker import MemoryBroker
@@ -37,3 +38,19 @@ def test_what_counts_for_a_new_data_folder_is_told_where_there_is_one_already(
 def test_a_limit_that_is_never_reached_is_told(caplog: pytest.LogCaptureFixture) -> None:
     chosen = Settings(memory_high_water_bytes=1 << 40)
     assert said(chosen, MemoryBroker(), caplog) == [(logging.WARNING, "memory_high_water_bytes")]
+
+
+def test_a_node_of_a_cluster_says_what_is_to_be_had_where(capsys: pytest.CaptureFixture[str]) -> None:
+    localhost = ("localhost", "127.0.0.1")
+    endpoints = [
+        Endpoint(*localhost, 5672),
+        Endpoint("localhost", "::1", 5672),
+        Endpoint(*localhost, 15671, True, HTTP),
+        Endpoint(*localhost, 15692, False, METRICS),
+    ]
+    announcements.node_ready(endpoints, "shop", "text")
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        "listening on amqp://localhost:5672",
+        "management on https://localhost:15671/",
+        "metrics on http://localhost:15692/metrics",
+    ]
