@@ -11,8 +11,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from interop.brokers import DEFAULT_SERIES, OURS, Address, Choice, OurBroker, await_amqp
+from interop.brokers import DEFAULT_SERIES, OURS, Address, Choice, await_amqp
 from tests.support.cluster_processes import ClusterOfThree
+from tests.support.command_line import OurBroker
 
 
 class OurDoor(OurBroker):
@@ -22,10 +23,9 @@ class OurDoor(OurBroker):
         self.choice = Choice(OURS, series)
         self._folder = Path(tempfile.mkdtemp(prefix="interop-door-"))
         own = {"AMQP_BROKER_BEHAVE_LIKE": series, **(environment or {})}
-        ports = {
-            name: own.pop(name) for name in list(own) if name.endswith("_PORT")
-        }  # one node's, the one that is asked
-        self._cluster = ClusterOfThree(self._folder, environment=own, environment_of_last=ports)
+        ports = {name: port for name, port in own.items() if _is_of_one_node(name)}
+        of_all = own | dict.fromkeys(ports, "0")
+        self._cluster = ClusterOfThree(self._folder, environment=of_all, environment_of_last=ports)
         try:
             self._door = self._cluster.nodes[-1]
             self.address = Address(self._door.host, self._door.port)
@@ -38,11 +38,15 @@ class OurDoor(OurBroker):
         """Wait until the broker is served, and have another node than the one that is asked own it."""
         while True:
             await_amqp(self.address, self._door.process, self._folder / f"{self._door.name}.log")
-            owner = self._cluster.owner()
-            self.data_folder = owner.data_folder
-            if owner is not self._door:
+            if self._cluster.owner() is not self._door:
                 return
+            self._cluster.wait_for_standbys()  # a node that is alone hands nothing over
             self.ctl("cluster", "step-down")
+
+    def ctl(self, *arguments: str, standard_input: str = "") -> str:
+        """`amqp-broker` at the node that owns the broker now. Returns what it printed."""
+        self.data_folder = self._cluster.owner().data_folder
+        return super().ctl(*arguments, standard_input=standard_input)
 
     @property
     def pid(self) -> int:
@@ -69,3 +73,8 @@ class OurDoor(OurBroker):
     def stop(self) -> None:
         self._cluster.end()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _is_of_one_node(setting: str) -> bool:
+    """Whether it is where a node listens: the one that is asked has it. A server of logins is the same for all."""
+    return setting.endswith("_PORT") and "_AUTH_" not in setting

@@ -36,7 +36,7 @@ class NodeProcess:
         ports: for clients, links and administrators.
         host: where it listens.
         within: what its command begins with, to run somewhere else.
-        environment: more of it.
+        environment: more of it; a port for administrators there takes the place of the third.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class NodeProcess:
     ) -> None:
         self.name = name
         self.host = host
-        self.port, link_port, self.management_port = ports
+        self.port, link_port, management_port = ports
         self.data_folder = folder / name
         self._folder = folder
         members = ",".join(f"{member.host}:{member.client_port}" for member in etcd)
@@ -65,14 +65,15 @@ class NodeProcess:
         self.environment = {  # of the next start
             **our_environment(),
             "AMQP_BROKER_METRICS_PORT": "-1",
+            "AMQP_BROKER_MANAGEMENT_PORT": str(management_port),
             **environment,
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "AMQP_BROKER_CLUSTER_SECRET": "secret of the test",
             "AMQP_BROKER_LINK_HOST": host,
             "AMQP_BROKER_LINK_PORT": str(link_port),
-            "AMQP_BROKER_MANAGEMENT_PORT": str(self.management_port),
             "AMQP_BROKER_LOOPBACK_USERS": "nobody",
         }
+        self.management_port = int(self.environment["AMQP_BROKER_MANAGEMENT_PORT"])
         self.process: subprocess.Popen[bytes]
         self.start()
 
