@@ -328,7 +328,7 @@ class Shard:
                 quota_bytes,
                 here.space.reclaim,
                 lambda: here.known.all_journal_bytes,
-                server.limits.changed.set,
+                server.limits.tell,
             )
             log_event(
                 logging.INFO,

@@ -52,7 +52,7 @@ class Operations:
         size_bytes = _size_bytes(arguments, limits.memory_bytes)
         before, limits.memory_high_water_bytes = limits.memory_high_water_bytes, size_bytes
         _note("memory limit set", who, before, size_bytes)
-        limits.changed.set()
+        limits.tell()
         return size_bytes
 
     def _limit_disk(self, who: str, arguments: Arguments) -> int:
@@ -61,7 +61,7 @@ class Operations:
         size_bytes = _size_bytes(arguments, limits.memory_bytes)
         before, limits.disk_free_limit_bytes = limits.disk_free_limit_bytes, size_bytes
         _note("disk limit set", who, before, size_bytes)
-        limits.changed.set()
+        limits.tell()
         return size_bytes
 
     def _suspend(self, who: str, arguments: Arguments) -> None:

@@ -16,7 +16,6 @@ import trio
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.broker import Broker
 from amqp_broker.logs import log_event
-from amqp_broker.network.wake_up import WakeUp
 from amqp_broker.server.descriptors import descriptors_limit
 from amqp_broker.server.garbage import give_memory_back
 from amqp_broker.server.journal_flusher import JournalFlusher
@@ -65,6 +64,8 @@ class DescriptorStatus(TypedDict):
 class ResourceLimits:
     """The limits on memory and disk that are in force: those of the settings, until an operator changes them.
 
+    Shared by all brokers of a process, each of which watches its use of them (``watch_resources``).
+
     Args:
         settings: with limits in bytes (``with_memory_limits``).
         memory_bytes: how much memory there is.
@@ -75,7 +76,8 @@ class ResourceLimits:
         self.memory_high_water_bytes = settings.memory_high_water_bytes
         self.disk_free_limit_bytes = settings.disk_free_limit_bytes
         self.memory_bytes = memory_bytes
-        self.changed = WakeUp()  # set by who changes one
+        self.is_memory_low = False  # as far as the log says
+        self.changed = trio.Event()  # one of them, or what is measured; to be taken before it is looked at
 
     @property
     def memory_budget_bytes(self) -> int:
@@ -84,6 +86,16 @@ class ResourceLimits:
         if high_water_bytes >= self._settings.memory_high_water_bytes:
             return chosen_bytes
         return min(chosen_bytes, int(high_water_bytes * BUDGET_SHARE_OF_HIGH_WATER))
+
+    def tell(self) -> None:
+        """Have all who watch look at once."""
+        self.changed.set()
+        self.changed = trio.Event()
+
+    def note_memory(self, is_low: bool) -> bool:
+        """Note whether too much memory is in use, which is the same for all brokers; returns whether that is news."""
+        is_news, self.is_memory_low = is_low != self.is_memory_low, is_low
+        return is_news
 
 
 async def watch_resources(
@@ -103,6 +115,7 @@ async def watch_resources(
     """
     is_of_store = False  # the alarm of the disk, also when it is cleared
     while True:
+        changed = limits.changed
         broker.paging.limit_to(limits.memory_budget_bytes)
         memory_limit_bytes = limits.memory_high_water_bytes
         used_bytes = resident_bytes()
@@ -110,7 +123,9 @@ async def watch_resources(
             give_memory_back()
             used_bytes = resident_bytes()
         is_low = used_bytes > memory_limit_bytes
-        _set(broker, Resource.MEMORY, is_low, bytes=used_bytes, limit_bytes=memory_limit_bytes)
+        broker.set_alarm(Resource.MEMORY, is_low)
+        if limits.note_memory(is_low):
+            _log(Resource.MEMORY, is_low, bytes=used_bytes, limit_bytes=memory_limit_bytes)
         if flusher is not None:
             limit_bytes = limits.disk_free_limit_bytes
             free_bytes = shutil.disk_usage(settings.data_dir).free
@@ -121,11 +136,11 @@ async def watch_resources(
             flusher.backlog.room_bytes = min((free_bytes - limit_bytes) // 2, broker.paging.budget_bytes // 2)
             if store is not None and is_of_store:
                 used = {"bytes": store["used_bytes"], "quota_bytes": store["quota_bytes"]}
-                _set(broker, Resource.DISK, is_low, of=store["name"], **used)
+                _set_disk(broker, is_low, of=store["name"], **used)
             else:
-                _set(broker, Resource.DISK, is_low, bytes=free_bytes, limit_bytes=limit_bytes)
+                _set_disk(broker, is_low, bytes=free_bytes, limit_bytes=limit_bytes)
         with trio.move_on_after(settings.resource_check_ms / 1000):
-            await limits.changed.wait()
+            await changed.wait()
 
 
 def with_memory_limits(settings: Settings, available: MemoryLimit) -> Settings:
@@ -180,9 +195,13 @@ def descriptor_status() -> DescriptorStatus:
     return DescriptorStatus(used=used, limit=descriptors_limit())
 
 
-def _set(broker: Broker, resource: Resource, is_low: bool, **measured: str | int) -> None:
-    if broker.set_alarm(resource, is_low):
-        log_event(logging.WARNING, "alarm raised" if is_low else "alarm cleared", resource=resource, **measured)
+def _set_disk(broker: Broker, is_low: bool, **measured: str | int) -> None:
+    if broker.set_alarm(Resource.DISK, is_low):
+        _log(Resource.DISK, is_low, **measured)
+
+
+def _log(resource: Resource, is_low: bool, **measured: str | int) -> None:
+    log_event(logging.WARNING, "alarm raised" if is_low else "alarm cleared", resource=resource, **measured)
 
 
 def resident_bytes() -> int:

@@ -382,7 +382,7 @@ async def test_an_alarm_says_whether_it_is_this_disk_that_runs_full_or_what_keep
         async def look(is_store_low: bool, disk_limit_bytes: int) -> dict[str, object]:
             store["is_low"], limits.disk_free_limit_bytes = is_store_low, disk_limit_bytes
             caplog.clear()
-            limits.changed.set()
+            limits.tell()
             await trio.testing.wait_all_tasks_blocked()
             fields = caplog.records[-1].fields  # type: ignore[attr-defined]
             return {"event": caplog.messages[-1], **fields}
@@ -394,6 +394,27 @@ async def test_an_alarm_says_whether_it_is_this_disk_that_runs_full_or_what_keep
         assert (raised["event"], raised["limit_bytes"], cleared["event"]) == ("alarm raised", 2**62, "alarm cleared")
         assert {"of", "quota_bytes"}.isdisjoint({*raised, *cleared})
         nursery.cancel_scope.cancel()
+
+
+@in_trio
+async def test_brokers_of_one_process_all_look_when_a_limit_has_changed_and_say_together_that_memory_is_low(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An owner's node has one more, for what it tells of itself."""
+    settings = with_memory_limits(Settings(resource_check_ms=3_600_000), available_memory())
+    limits = ResourceLimits(settings, 0)
+    brokers = [Broker(settings, SystemClock(), ServerDriver()) for _ in range(2)]
+    async with trio.open_nursery() as nursery:
+        for broker in brokers:
+            nursery.start_soon(watch_resources, broker, settings, limits, None, lambda: None)
+        await trio.testing.wait_all_tasks_blocked()
+        for high_water_bytes, is_low in ((1, True), (2**62, False)):
+            limits.memory_high_water_bytes = high_water_bytes
+            limits.tell()
+            await trio.testing.wait_all_tasks_blocked()
+            assert [broker.alarms.are_raised for broker in brokers] == [is_low, is_low]
+        nursery.cancel_scope.cancel()
+    assert caplog.messages == ["alarm raised", "alarm cleared"]
 
 
 class Restless:
