@@ -259,7 +259,9 @@ class BrokerServer:
             driver.authority = make_authority(self.broker, self.settings, nursery.start_soon)
         nursery.start_soon(self._watch_plugins)
         nursery.start_soon(run_timers, self.broker, driver.earlier_deadline)
-        nursery.start_soon(go_on_with_works, self.broker, driver.unfinished_work, self._outbox)
+        nursery.start_soon(
+            go_on_with_works, self.broker, driver.unfinished_work, self._outbox, driver.tell_what_is_kept
+        )
         nursery.start_soon(self._turns.run)
         nursery.start_soon(self.shovels.run, self.broker)
         nursery.start_soon(self.federation.run, self.broker)

@@ -45,6 +45,7 @@ class DiskThread:
 
     def __init__(self) -> None:
         self._todo: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._done: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
@@ -60,9 +61,15 @@ class DiskThread:
 
         def run() -> None:
             job.run()
-            self._token.run_sync_soon(done, job)
+            self._done.put(partial(done, job))
+            self._token.run_sync_soon(self.tell)
 
         self._todo.put(run)
+
+    def tell(self) -> None:
+        """Tell now of all that is done; else that waits for the next round of the event loop."""
+        while not self._done.empty():
+            self._done.get()()
 
     async def end(self) -> None:
         """Let the thread end when it has done what it was given; all is done, and told, when this returns."""

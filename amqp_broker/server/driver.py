@@ -41,6 +41,11 @@ class ServerDriver:
         if self.flusher is not None:
             self.flusher.has_work()
 
+    def tell_what_is_kept(self) -> None:
+        """Tell those who wait for the disk, if it is done."""
+        if self.flusher is not None:
+            self.flusher.tell()
+
     def work_is_unfinished(self) -> None:
         """Wake who goes on with it."""
         self.unfinished_work.set()

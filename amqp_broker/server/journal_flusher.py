@@ -102,6 +102,13 @@ class JournalFlusher:
         if self._is_running:
             self._go_on()
 
+    def tell(self) -> None:
+        """Tell those who wait for the disk now, if it is done, and give it what comes next: the round of the event loop
+        that would do so takes long.
+        """
+        if self._is_running:
+            self._thread.tell()
+
     async def run(self) -> None:
         """Write whenever there is something to write.
 

@@ -6,6 +6,7 @@ What there is to do, and what a slice of it is, the domain knows (``broker/works
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import trio
 
@@ -19,12 +20,15 @@ from amqp_broker.network.wake_up import WakeUp
 TURN_S = 0.001
 
 
-async def go_on_with_works(broker: Broker, unfinished_work: WakeUp, outbox: Outbox) -> None:
+async def go_on_with_works(
+    broker: Broker, unfinished_work: WakeUp, outbox: Outbox, tell_what_is_kept: Callable[[], None]
+) -> None:
     """Do what is unfinished, whenever something is; never returns, ends by cancellation.
 
     Args:
         unfinished_work: set when there is some.
         outbox: sends what clients are told in a turn when it ends.
+        tell_what_is_kept: tells those who wait for the disk, if it is done: called between turns.
     """
     while True:
         await trio.lowlevel.checkpoint()
@@ -32,6 +36,7 @@ async def go_on_with_works(broker: Broker, unfinished_work: WakeUp, outbox: Outb
             await unfinished_work.wait()
             continue
         outbox.handle(_take_a_turn, broker)
+        tell_what_is_kept()
 
 
 def finish_what_is_held(broker: Broker) -> None:

@@ -591,3 +591,18 @@ async def test_jobs_are_done_in_order_and_their_outcomes_told_in_the_loop() -> N
     thread.do(lambda: int(threading.get_ident() == here), tell)
     await thread.end()
     assert told == [1, ZeroDivisionError, 0]
+
+
+@in_trio
+async def test_what_a_job_led_to_is_told_when_asked_and_once() -> None:
+    told: list[int] = []
+    is_done = threading.Event()
+    thread = DiskThread()
+    thread.do(lambda: 1, lambda job: told.append(job.result()))
+    thread.do(is_done.set, lambda _: told.append(2))
+    assert is_done.wait(30)
+    assert not told
+    thread.tell()
+    assert told[:1] == [1], "the event loop had no round yet"
+    await thread.end()
+    assert told == [1, 2]

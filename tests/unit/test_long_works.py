@@ -6,12 +6,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 from pamqp import body, commands, header
 
 from amqp_broker.broker.works import Unfinished, Work, Works
+from amqp_broker.network.pump import Outbox
+from amqp_broker.network.wake_up import WakeUp
+from amqp_broker.server.long_works import go_on_with_works
 from tests.support.client import Client, ClientChannel, Sendable
 from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker, small_slices
+from tests.unit.in_trio import in_trio
 
 COUNT = 11
 NAMES = [f"m{number:02}".encode() for number in range(COUNT)]
@@ -611,3 +617,22 @@ def test_a_commit_goes_on_whatever_becomes_of_its_channel(
     assert answers == {"lost": [], "closed": ["CommitOk", "CloseOk"], "refused": ["Close", "CloseOk"]}[ending]
     bodies = other.drain("q")
     assert [body for body in bodies if body in NAMES] == (NAMES[:5] if ending == "refused" else NAMES)
+
+
+@in_trio
+async def test_what_is_kept_is_told_between_turns() -> None:
+    broker, happened = MemoryBroker(), list[str]()
+
+    def slices() -> Iterator[None]:
+        while len(happened) < 5:
+            happened.append("slice")
+            yield
+
+    broker.goes_on = False
+    broker.awaiting_commit[broker.settle] = None
+    broker.works.begin(slices())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(go_on_with_works, broker, WakeUp(), Outbox(), lambda: happened.append("told"))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert happened == ["slice", "slice", "told", "slice", "told", "told"]

@@ -680,6 +680,25 @@ def test_who_reads_from_before_lets_the_end_go_first(monkeypatch: pytest.MonkeyP
             records += reader.chunk().record_count
 
 
+def test_who_reads_from_before_gets_less_in_one_go_while_somebody_waits_for_a_confirm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broker, client = with_a_past(40, monkeypatch)
+
+    def chunks_of_a_slice() -> list[int]:
+        with broker.holding_works():
+            (reader,) = subscribed(broker, 1)
+            at_once = len(reader.heard())
+            broker.go_on()
+            return [at_once, len(reader.heard())]
+
+    assert chunks_of_a_slice() == [2, 2]
+    with broker.holding_writes():
+        client.publish(1, messages(40))
+        assert chunks_of_a_slice() == [0, 1]
+    client.confirmed(1)
+
+
 def test_a_crowd_at_the_end_is_served_in_turns(broker: MemoryBroker) -> None:
     client = client_with_stream(broker)
     crowd = subscribed(broker, 30, NEXT)

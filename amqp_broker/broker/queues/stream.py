@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from amqp_broker.broker.host import Host
 
 READING_SLICE_COST: Final = 500  # of what those get in one go for whom the disk is read
+AWAITED_SLICE_COST: Final = 200  # likewise, while somebody waits for a confirm
 TURN_COST_MAX: Final = 100  # of what one consumer gets before the next one's turn, in deliveries; or a chunk
 
 STREAM: Final = QueueTraits(
@@ -476,10 +477,13 @@ class StreamQueue(Queue):
 
     def _serve_from_before(self) -> Iterator[None]:
         """Serve those for whom the disk is read, in slices: what is sent to whom is at the end comes between."""
+        awaiting_commit = self.virtual_host.awaiting_commit
         try:
+            if awaiting_commit:
+                yield  # one slice in a round of the event loop is enough
             while self._turns.behind_count:
-                cost = 0
-                while cost < READING_SLICE_COST and self._turns.behind_count:
+                cost, cost_max = 0, AWAITED_SLICE_COST if awaiting_commit else READING_SLICE_COST
+                while cost < cost_max and self._turns.behind_count:
                     cost += self._serve(self._turns.take_behind())
                 if self._turns.behind_count:
                     yield
