@@ -190,6 +190,12 @@ def test_who_renews_its_credentials_is_looked_at_again(mechanism: str, response:
     assert not broker.open_connections
 
 
+def test_the_log_says_why_a_login_was_refused() -> None:
+    client = StreamClient(MemoryBroker(), logs_in=False)
+    assert client.call(AUTHENTICATE, text("PLAIN") + blob(b"\0guest\0no"))[0] == codes.AUTHENTICATION_FAILURE
+    assert client.connection.close_reason == "login refused: user 'guest' - invalid credentials"
+
+
 def test_a_virtual_host_that_is_not_there_is_refused() -> None:
     client = StreamClient(MemoryBroker(), logs_in=False)
     client.call(AUTHENTICATE, text("PLAIN") + blob(b"\0guest\0guest"))
@@ -197,6 +203,7 @@ def test_a_virtual_host_that_is_not_there_is_refused() -> None:
     client.send(TUNE, u32(0) + u32(0))
     assert client.call(OPEN, text("none"))[0] == codes.VIRTUAL_HOST_ACCESS_FAILURE
     assert client.is_closed
+    assert client.connection.close_reason == "vhost none not found"  # for the log
 
 
 def test_the_steps_of_the_login_have_one_order() -> None:
