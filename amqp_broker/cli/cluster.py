@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from amqp_broker.cluster.configuration import ClusterConfiguration
 
 SHARD = 0
+TITLE_WIDTH = 11
 SHOWN_EVERY_S = 0.25
 
 Source = Annotated[Path, typer.Argument(metavar="DIR", help="The data folder of a broker that ran alone.")]
@@ -52,7 +53,7 @@ def status(as_json: control.Json = False, data_dir: options.DataDir = None, conf
         print(json.dumps(said, indent=2))
         return
     for name, text in _lines(said):
-        print(f"{name:<11}{text}")
+        print(tables.titled(name, text, TITLE_WIDTH))
     rows = [{**node, "role": _role(node, said["shards"]), "up": _passed(node["started_s"])} for node in said["nodes"]]
     print()
     tables.show(rows, ("name", "role", "link", "version", "up"), False)
@@ -78,10 +79,19 @@ def _lines(said: dict[str, Any]) -> list[tuple[str, str]]:
     if etcd.get("publishers_wait"):  # not with a node of an earlier release
         lines.append(("", "so much of etcd's quota is used that publishers wait: consume, or give etcd more"))
     lines += [("", error) for error in etcd["errors"]]
+    lines += _members(etcd.get("members", []))  # not with a node of an earlier release
     lines.append(("backlog", _backlog(said)))
     if not said["shards"]:
         lines.append(("takeover", _takeover(said.get("last_takeover"))))
     return lines
+
+
+def _members(members: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """How many members of etcd can be counted on, and what is wrong with each of the others."""
+    failed = [f"{member['address']}: {member['failure']}" for member in members if member["failure"]]
+    if not failed:
+        return [("members", f"all {len(members)} answer")] if len(members) > 1 else []
+    return [("members", f"{len(members) - len(failed)} of {len(members)} answer"), *(("", line) for line in failed)]
 
 
 def _backlog(said: dict[str, Any]) -> str:

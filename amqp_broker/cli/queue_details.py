@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ from amqp_broker.cli import control, options, tables
 from amqp_broker.cli.exit_codes import EPILOG
 from amqp_broker.cli.tables import Column, one_line, size_text
 
-WIDTH, TITLE_WIDTH = 80, 15
+TITLE_WIDTH = 15
 CONSUMERS = (
     Column("consumer", "consumer_tag", gives_way=True),
     Column("channel", is_whole=True),
@@ -57,16 +56,12 @@ def show(
         print(json.dumps(seen, indent=2))
         return
     for title, text in _lines(seen):
-        print(_wrapped(title, text))
+        print(tables.titled(title, text, TITLE_WIDTH))
     consumers = [{**one, "channel": one["channel"]["name"]} for one in seen["consumer_details"]]
     for rows, columns in ((consumers, CONSUMERS), (seen["bindings"], BINDINGS)):
         if rows:
             print()
             tables.show(rows, columns, False)
-
-
-def _wrapped(title: str, text: str) -> str:
-    return textwrap.fill(f"{title:<{TITLE_WIDTH}}{text}", WIDTH, subsequent_indent=" " * TITLE_WIDTH)
 
 
 def _lines(seen: dict[str, Any]) -> Iterator[tuple[str, str]]:

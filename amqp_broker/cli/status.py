@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +10,9 @@ import typer
 
 from amqp_broker.cli import control, options
 from amqp_broker.cli.exit_codes import EPILOG
-from amqp_broker.cli.tables import size_text
+from amqp_broker.cli.tables import size_text, titled
 
-WIDTH, TITLE_WIDTH = 80, 15
+TITLE_WIDTH = 15
 
 application = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -31,7 +30,7 @@ def status(as_json: control.Json = False, data_dir: options.DataDir = None, conf
         print(json.dumps(said, indent=2))
         return
     for name, text in _lines(said):
-        print(_wrapped(name, text))
+        print(titled(name, text, TITLE_WIDTH))
 
 
 def alarms_text(said: Mapping[str, Any]) -> str:
@@ -39,12 +38,6 @@ def alarms_text(said: Mapping[str, Any]) -> str:
     store = said.get("store")  # not with a broker of an earlier release
     names = {"disk": f"{store['name']}'s quota"} if store is not None and store["is_low"] else {}
     return ", ".join(names.get(name, name) for name in said["alarms"])
-
-
-def _wrapped(name: str, text: str) -> str:
-    """A line, or several where it is too long: for terminals that are no wider, and in which nothing is to be seen."""
-    lines = textwrap.wrap(text, WIDTH - TITLE_WIDTH, break_long_words=False, break_on_hyphens=False)
-    return f"{name:<{TITLE_WIDTH}}" + f"\n{'':<{TITLE_WIDTH}}".join(lines)
 
 
 def _lines(said: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Lists on a terminal: in columns, as wide as there is room.
+"""Lists on a terminal: in columns, as wide as there is room; and what has a title of its own in each line.
 
 On a terminal, what does not fit is shortened, the widest columns first. Into a pipe or a file everything is written as
 it is, unless ``COLUMNS`` says how wide a line may be. Does not fetch anything; that is ``control.py``.
@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 GAP = "  "
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 WIDTH_MIN = 8  # a column is not made narrower than this
+TITLED_WIDTH = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,16 @@ class Column:
     def cell(self, row: Mapping[str, Any]) -> str:
         """What it shows of a row, in one line."""
         return one_line(row[self.key or self.title])
+
+
+def titled(title: str, text: str, title_width: int) -> str:
+    """A line with a title, or several where it is too long for any terminal.
+
+    Args:
+        title_width: how far in the text begins.
+    """
+    lines = textwrap.wrap(text, TITLED_WIDTH - title_width, break_long_words=False, break_on_hyphens=False)
+    return f"{title:<{title_width}}" + f"\n{'':<{title_width}}".join(lines)
 
 
 def show(rows: Sequence[Mapping[str, Any]], columns: Iterable[Column | str], as_json: bool) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Final, TypedDict
+
+import trio
 
 from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.keys import ROOT_SHARD, BadKey, Keys, Node
 from amqp_broker.cluster.known import BACKLOG_BYTES_OF
+from amqp_broker.cluster.members import Address, EtcdRefused, EtcdUnavailable
 from amqp_broker.cluster.ownership import owner_in
 from amqp_broker.cluster.takeovers import Takeover, last_takeovers
 from amqp_broker.cluster.upkeep import PUBLISHERS_WAIT_SHARE
 from amqp_broker.etcd import messages
 
+MEMBER_TIMEOUT_S: Final = 1.0
 NO_SPACE: Final = "alarm:NOSPACE"  # among what etcd says is wrong
 
 
@@ -40,6 +44,14 @@ class EtcdOverview(TypedDict):
     publishers_wait: bool  # because so much of it is used, or etcd says that it is full
     has_leader: bool
     errors: list[str]
+    members: list[MemberOverview]  # all that the nodes are told of
+
+
+class MemberOverview(TypedDict):
+    """One member of etcd, as this node reaches it."""
+
+    address: str
+    failure: str | None  # why it cannot be counted on; None where it answers and has a leader
 
 
 class TakeoverOverview(TypedDict):
@@ -113,7 +125,7 @@ async def overview(
         last_takeover=root["last_takeover"],
         nodes=[_node(node, owners[ROOT_SHARD][0]) for node in sorted(nodes.values(), key=lambda node: node.name)],
         shards=shards if configuration.shards > 1 else [],
-        etcd=await _etcd_overview(etcd, quota_bytes),
+        etcd=await _etcd_overview(etcd, quota_bytes, configuration.addresses),
     )
 
 
@@ -175,7 +187,7 @@ def _node(node: Node, owner_id: str) -> NodeOverview:
     )
 
 
-async def _etcd_overview(etcd: EtcdClient, quota_bytes: int) -> EtcdOverview:
+async def _etcd_overview(etcd: EtcdClient, quota_bytes: int, addresses: Sequence[Address]) -> EtcdOverview:
     status = messages.StatusAnswer.read(await etcd.call(messages.STATUS, b""))
     is_full = any(NO_SPACE in error for error in status.errors)
     return EtcdOverview(
@@ -187,4 +199,30 @@ async def _etcd_overview(etcd: EtcdClient, quota_bytes: int) -> EtcdOverview:
         publishers_wait=status.database_used_bytes > quota_bytes * PUBLISHERS_WAIT_SHARE or is_full,
         has_leader=status.leader != 0,
         errors=status.errors,
+        members=await member_overviews(addresses),
     )
+
+
+async def member_overviews(addresses: Sequence[Address]) -> list[MemberOverview]:
+    """Ask each member of etcd at once how it is.
+
+    Args:
+        addresses: of the members.
+    """
+    members = [MemberOverview(address=str(address), failure=None) for address in addresses]
+
+    async def ask(address: Address, member: MemberOverview, connections: trio.Nursery) -> None:
+        try:
+            answer = await EtcdClient([address], MEMBER_TIMEOUT_S, connections).call_once(messages.STATUS, b"")
+        except (EtcdUnavailable, EtcdRefused) as error:
+            member["failure"] = str(error).removeprefix(f"{address}: ")
+        else:
+            if not messages.StatusAnswer.read(answer).leader:
+                member["failure"] = "it has no leader"
+
+    async with trio.open_nursery() as connections:
+        async with trio.open_nursery() as asking:
+            for address, member in zip(addresses, members, strict=True):
+                asking.start_soon(ask, address, member, connections)
+        connections.cancel_scope.cancel()
+    return members

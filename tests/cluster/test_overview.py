@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
 
 from amqp_broker.cli import cluster as commands
 from amqp_broker.cli import control
@@ -16,10 +18,12 @@ from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.keys import BadKey, Keys, Node
 from amqp_broker.cluster.known import BACKLOG_BYTES_OF, Known
 from amqp_broker.cluster.members import Address, EtcdUnavailable
-from amqp_broker.cluster.overview import ClusterOverview, overview
+from amqp_broker.cluster.overview import ClusterOverview, member_overviews, overview
 from amqp_broker.cluster.takeovers import Takeover, last_takeovers, write_down
 from amqp_broker.etcd import messages
+from amqp_broker.etcd.calls import OK
 from amqp_broker.etcd.protobuf import data, integer
+from tests.cluster.test_etcd_calls import Server
 from tests.cluster.test_shard import AsyncEtcd, shard_of
 from tests.support.served import on_a_jumping_clock
 
@@ -147,11 +151,54 @@ def test_shards_have_a_backlog_and_a_takeover_each(
     assert max(map(len, lines)) <= 80
 
 
+@on_a_jumping_clock
+async def test_each_member_of_etcd_is_asked_how_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its address: one is well, one has no leader, one is not there, one hangs."""
+
+    async def connect(address: Address) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        if address.port == 3:
+            raise EtcdUnavailable("connection refused")
+        ours, theirs = trio.testing.memory_stream_pair()
+        if address.port != 4:
+            nursery.start_soon(answer, theirs, integer(4, 2 - address.port))
+        return ours
+
+    async def answer(member: trio.abc.Stream, status: bytes) -> None:
+        server = Server(lambda path, body: ([status], OK, ""))
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while data := await member.receive_some():
+                await member.send_all(server.answer(bytes(data)))
+
+    monkeypatch.setattr(EtcdClient, "_open", staticmethod(connect))
+    async with trio.open_nursery() as nursery:
+        members = await member_overviews([Address("10.0.0.1", port) for port in (1, 2, 3, 4)])
+        nursery.cancel_scope.cancel()
+    assert members == [
+        {"address": "10.0.0.1:1", "failure": None},
+        {"address": "10.0.0.1:2", "failure": "it has no leader"},
+        {"address": "10.0.0.1:3", "failure": "connection refused"},
+        {"address": "10.0.0.1:4", "failure": "it does not answer within 1 s"},
+    ]
+
+
+def test_an_operator_sees_which_member_of_etcd_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = asked(Etcd())
+    said["etcd"]["members"] = [{"address": f"10.0.0.{place}:2379", "failure": None} for place in (1, 2, 3)]
+    assert "members    all 3 answer" in shown(said, monkeypatch, capsys)
+    said["etcd"]["members"][1]["failure"] = "connection refused"
+    lines = shown(said, monkeypatch, capsys)
+    place = lines.index("members    2 of 3 answer")
+    assert lines[place + 1] == "           10.0.0.2:2379: connection refused"
+
+
 def test_a_status_of_an_earlier_release_is_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = cast(dict[str, Any], asked(Etcd()))
-    del said["backlog_bytes"], said["last_takeover"]
+    del said["backlog_bytes"], said["last_takeover"], said["etcd"]["members"]
     assert "takeover   none is known" in shown(cast(ClusterOverview, said), monkeypatch, capsys)
 
 

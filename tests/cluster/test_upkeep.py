@@ -97,7 +97,7 @@ def test_publishers_wait_above_sixty_per_cent(
     look(upkeep)
     assert (upkeep.is_low, store.free_bytes) == (is_low, free_bytes)
     assert upkeep.status == {"name": "etcd", "used_bytes": used_bytes, "quota_bytes": QUOTA_BYTES, "is_low": is_low}
-    assert trio.run(_etcd_overview, cast(EtcdClient, etcd), QUOTA_BYTES)["publishers_wait"] == is_low
+    assert trio.run(_etcd_overview, cast(EtcdClient, etcd), QUOTA_BYTES, ())["publishers_wait"] == is_low
 
 
 def test_they_wait_at_once_when_much_is_written(etcd: SomeEtcd, store: SomeStore, upkeep: Upkeep) -> None:
@@ -132,7 +132,7 @@ def test_they_wait_when_etcd_has_said_that_it_is_full(etcd: SomeEtcd, store: Som
     assert upkeep.is_low
     assert etcd.reclaimed_count == 1
     etcd.errors = [b"memberID:1 alarm:NOSPACE "]
-    assert trio.run(_etcd_overview, cast(EtcdClient, etcd), QUOTA_BYTES)["publishers_wait"]
+    assert trio.run(_etcd_overview, cast(EtcdClient, etcd), QUOTA_BYTES, ())["publishers_wait"]
 
 
 def test_what_was_overwritten_is_forgotten_after_some_rounds(etcd: SomeEtcd, upkeep: Upkeep) -> None:
