@@ -17,7 +17,7 @@ import trio
 
 from amqp_broker.access.client import Peer
 from amqp_broker.cluster import door, health
-from amqp_broker.cluster.door import Caller, LinkRefused, LinkUnreachable
+from amqp_broker.cluster.door import Caller, LedToItself, LinkRefused, LinkUnreachable
 from amqp_broker.cluster.keys import ROOT_SHARD, Node
 from amqp_broker.cluster.known import Known, KnownShard
 from amqp_broker.cluster.link import NO_CLIENT, Hello, LinkError, NotTheOwner
@@ -290,6 +290,8 @@ class NodeClients:
         is_refused = isinstance(error, LinkUnreachable) and error.is_refused
         if is_refused and self._answered.get(shard.number) == claim:
             await self._suspect(shard, owner, claim)
+        elif isinstance(error, LedToItself) and self._known.is_life_before(owner):
+            self._tell_failed(logging.INFO, owner=owner.name, reason="it is this node before it was started again")
         else:
             self._tell_failed(logging.ERROR, owner=owner.name, reason=str(error))
 

@@ -60,6 +60,10 @@ class LinkRefused(LinkError):
     """The owner has said why it takes no links of this node: another secret, name or version, or no TLS."""
 
 
+class LedToItself(LinkError):
+    """The owner's address leads to the very node that calls."""
+
+
 async def call(caller: Caller, owner: Node, peer: Peer, *, shard: int, protocol: str) -> trio.abc.Stream:
     """Open a link to the owner for one client.
 
@@ -145,7 +149,7 @@ async def _introduce(caller: Caller, stream: trio.abc.Stream, hello: Hello) -> t
         raise NotTheOwner("the node that was called does not own the broker")
     if answer["kind"] == "itself":
         text = "the owner's link_host and link_port lead to this node itself"
-        raise LinkError(f"{text}: set its link_host to an address at which other machines reach it")
+        raise LedToItself(f"{text}: set its link_host to an address at which other machines reach it")
     if answer["kind"] != "accept":
         raise _refused(answer) or LinkError("the owner refused the link: it does not say why")
     if not link.is_same(answer.get("proof"), link.owner_proof(caller.secret, said, nonce)):

@@ -59,6 +59,11 @@ class Known:
         others = [node.uses.get(JOURNAL_BYTES, 0) for node in self.nodes.values() if node.node_id != self.node_id]
         return self.journal_bytes + sum(others)
 
+    def is_life_before(self, node: Node) -> bool:
+        """Whether a node that is still known, until its lease ends, is this one before it was started again."""
+        this = self.nodes.get(self.node_id)
+        return this is not None and node.node_id != self.node_id and node.name == this.name
+
     def tell(self) -> None:
         """Something has changed: whoever waits looks again."""
         self.changed.set()

@@ -32,7 +32,7 @@ from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.etcd_directory import EtcdDirectory
 from amqp_broker.cluster.following import follow
 from amqp_broker.cluster.keys import ROOT_SHARD, BadKey, Keys, Node, namesake
-from amqp_broker.cluster.known import BACKLOG_BYTES_OF, JOURNAL_BYTES, Known
+from amqp_broker.cluster.known import BACKLOG_BYTES_OF, JOURNAL_BYTES, Known, KnownShard
 from amqp_broker.cluster.lease import Lease
 from amqp_broker.cluster.link_tls import LinkTls
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
@@ -204,7 +204,7 @@ class ClusterNode:
         name = self._configuration.node_name
         owned = [self._shards[number] for number, known in self._known.shards.items() if known.is_owner]
         if not owned:
-            raise AdministrationError(f"node '{name}' does not own the broker{self._where_the_owner_is()}")
+            raise self._not_the_owner(self._root)
         if len(self._known.nodes) < 2:
             raise AdministrationError(f"node '{name}' is the only one: start another one first")
         try:
@@ -236,15 +236,22 @@ class ClusterNode:
             text = "until a majority of them does, nothing is confirmed or delivered, and no node can take over"
             raise AdministrationError(f"{error}: {text}{before}") from error
 
-    def _where_the_owner_is(self) -> str:
-        owner = self._root.owner
-        return f": ask node '{owner.name}'" if owner is not None else ", and no node does now"
+    def _not_the_owner(self, shard: KnownShard, of: str = "the broker") -> AdministrationError:
+        """What a command is told that only the owner of a shard can do: who that is."""
+        if shard.owner is None:
+            where = ", and no node does now"
+        elif shard.is_claimed_here:
+            where = " yet: it is taking over, try again in some seconds"
+        elif self._known.is_life_before(shard.owner):
+            where = " yet, but did before it was started again: its lease has to end first; try again in some seconds"
+        else:
+            where = f": ask node '{shard.owner.name}'"
+        return AdministrationError(f"node '{self._configuration.node_name}' does not own {of}{where}")
 
     def _broker(self) -> Broker:
         """For the control socket: the broker, at its owner."""
         if self._root.server is None:
-            name = self._configuration.node_name
-            raise AdministrationError(f"node '{name}' does not own the broker{self._where_the_owner_is()}")
+            raise self._not_the_owner(self._root)
         return self._root.server.broker
 
     def _broker_for(self, command: str, arguments: Mapping[str, Any]) -> Broker:
@@ -257,9 +264,7 @@ class ClusterNode:
             return self._broker()
         known = self._known.shards[shard]
         if known.server is None:
-            where = f": ask node '{known.owner.name}'" if known.owner is not None else ", and no node does now"
-            name = self._configuration.node_name
-            raise AdministrationError(f"node '{name}' does not own that virtual host{where}")
+            raise self._not_the_owner(known, "that virtual host")
         return known.server.broker
 
     async def _until_shared(self, broker: Broker) -> None:
@@ -277,7 +282,7 @@ class ClusterNode:
     def _status(self) -> ServerStatus:
         server = self._root.server
         if server is None:
-            raise AdministrationError(f"node '{self._configuration.node_name}' does not own the broker")
+            raise self._not_the_owner(self._root)
         status = server_status(server)
         status["listeners"] = [f"{endpoint.url} ({endpoint})" for endpoint in self.endpoints]
         status["ports"] = ports_of(self.endpoints)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -19,7 +21,7 @@ from amqp_broker.cluster import door
 from amqp_broker.cluster.administrators import OneShard
 from amqp_broker.cluster.clients import NodeClients
 from amqp_broker.cluster.configuration import ClusterConfiguration
-from amqp_broker.cluster.door import Caller, LinkUnreachable
+from amqp_broker.cluster.door import Caller, LedToItself, LinkUnreachable
 from amqp_broker.cluster.keys import Node
 from amqp_broker.cluster.known import Known
 from amqp_broker.cluster.link import NO_CLIENT, NotTheOwner
@@ -295,6 +297,27 @@ def test_a_node_with_another_secret_is_said_once_at_both_ends(
         {"peer": "127.0.0.1", "reason": f"a caller was refused: {reason}"},
         {"owner": "a", "reason": f"the owner refused the link: {reason}"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "severity", "reason"),
+    [("a", logging.INFO, "it is this node before it was started again"), ("b", logging.ERROR, "set its link_host")],
+)
+def test_a_node_that_was_killed_and_came_back_is_not_told_that_its_address_is_wrong(
+    name: str, severity: int, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The owner's key is still that of its life before, and leads to itself."""
+    caplog.set_level(logging.INFO, "amqp_broker")
+
+    async def act(owner: Node) -> None:
+        known, clients = node_of("now")
+        known.nodes = {"before": replace(owner, node_id="before"), "now": replace(owner, node_id="now", name=name)}
+        error = LedToItself("set its link_host")
+        await clients._note_failed(known.shards[0], known.nodes["before"], b"before 1", error)
+
+    trio.run(with_owner, lambda: True, act)
+    (said,) = [record for record in caplog.records if record.getMessage() == "link failed"]
+    assert (said.levelno, said.fields) == (severity, {"owner": "a", "reason": reason})  # type: ignore[attr-defined]
 
 
 def test_clients_wait_for_a_node_that_is_about_to_own_the_broker_and_not_for_one_that_lets_it_go() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -71,6 +74,32 @@ def test_a_command_that_waits_is_answered_when_the_node_owns_the_broker_no_more(
 
     trio.run(main)
     assert not server.broker.awaiting_commit
+
+
+@pytest.mark.parametrize(
+    ("owner_id", "said"),
+    [
+        ("", "node 'a' does not own the broker, and no node does now"),
+        ("id-b", "node 'a' does not own the broker: ask node 'b'"),
+        ("this", "node 'a' does not own the broker yet: it is taking over, try again in some seconds"),
+        ("before", "does not own the broker yet, but did before it was started again: its lease has to end first"),
+    ],
+)
+@pytest.mark.parametrize("command", ["_broker", "_status", "step_down"])
+def test_a_node_that_does_not_own_the_broker_says_who_does(
+    command: str, owner_id: str, said: str, tmp_path: Path
+) -> None:
+    node = node_in(tmp_path)
+    known = node._known
+    this = Node(known.node_id, "a", "10.0.0.1", 25672, "1", 0)
+    known.nodes = {
+        one.node_id: one for one in (this, replace(this, node_id="before"), Node("id-b", "b", "", 1, "1", 0))
+    }
+    owner_id = known.node_id if owner_id == "this" else owner_id
+    known.shards[0].claim = f"{owner_id} 1".encode() if owner_id else b""
+    ask = partial(trio.run, node.step_down) if command == "step_down" else getattr(node, command)
+    with pytest.raises(AdministrationError, match=re.escape(said)):
+        ask()
 
 
 def test_who_serves_another_shard_does_not_wait_for_a_root_that_was_lost(tmp_path: Path) -> None:
