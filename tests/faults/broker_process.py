@@ -1,4 +1,8 @@
-"""A broker in a process of its own, with what it said; for tests that do it harm."""
+"""A broker in a process of its own, with what it said; for tests that do it harm.
+
+With ``FAULTS_PROCESSES=2`` it has so many, where a test knows of that: the virtual host ``/`` is the second one's, which
+is killed and comes back, while the first one goes on and takes clients for it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,10 @@ from pathlib import Path
 
 import pika
 
+from amqp_broker.cli.control import exchange
+from amqp_broker.processes.folder import folder_of, read_directory
+
+PROCESSES = int(os.environ.get("FAULTS_PROCESSES", "1"))
 START_TIMEOUT_S = 120.0
 END_TIMEOUT_S = 60.0
 
@@ -26,6 +34,7 @@ class BrokerProcess:
     """
 
     def __init__(self, folder: Path, *, module: str = "amqp_broker", log: Path, **settings: object) -> None:
+        self._how = folder, module, log, settings
         self._log = log
         environment = {f"AMQP_BROKER_{name.upper()}": str(value) for name, value in settings.items() if name.islower()}
         environment |= {name: str(value) for name, value in settings.items() if name.isupper()}
@@ -69,6 +78,12 @@ class BrokerProcess:
         self.signal(signal.SIGKILL)
         self.ended()
 
+    def kill_and_start(self) -> BrokerProcess:
+        """Kill it, and return what serves the folder then."""
+        folder, module, log, settings = self._how
+        self.kill()
+        return BrokerProcess(folder, module=module, log=log, **settings).ready()
+
     def ended(self) -> int:
         """Wait for its end; returns its exit code."""
         return self.process.wait(END_TIMEOUT_S)
@@ -76,3 +91,37 @@ class BrokerProcess:
     def end(self) -> int:
         self.process.terminate()
         return self.ended()
+
+
+class SeveralProcesses(BrokerProcess):
+    """The same with several processes, of which the second one owns ``/``; for as long as the folder is used."""
+
+    def ready(self) -> BrokerProcess:
+        """Wait until it serves, and give ``/`` to the second process: it is made anew when the root has another one."""
+        super().ready()
+        folder = str(self._how[0])
+        everything = {"user": "guest", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}
+        for command, arguments in (
+            ("vhosts.delete", {"name": "/"}),
+            ("vhosts.add", {"name": "of the root"}),
+            ("vhosts.add", {"name": "/"}),
+            ("permissions.set", everything),
+        ):
+            list(exchange(folder, command, arguments))
+        assert read_directory(self._how[0]).shard_of("/") == 1
+        return self
+
+    def kill_and_start(self) -> BrokerProcess:
+        """Kill the second process, which is started again; clients that come meanwhile wait for it."""
+        process = int((folder_of(self._how[0], 1) / "lock").read_text())
+        os.kill(process, signal.SIGKILL)
+        while Path(f"/proc/{process}").exists():
+            time.sleep(0.01)
+        return self
+
+
+def start_one_or_several(folder: Path, *, log: Path, **settings: int) -> BrokerProcess:
+    """A broker of as many processes as ``FAULTS_PROCESSES`` says, which serves."""
+    if PROCESSES == 1:
+        return BrokerProcess(folder, module="amqp_broker", log=log, **settings).ready()
+    return SeveralProcesses(folder, module="amqp_broker", log=log, processes=PROCESSES, **settings).ready()

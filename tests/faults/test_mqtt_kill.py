@@ -1,7 +1,8 @@
 """A real broker killed with SIGKILL while messages of MQTT's QoS 2 pass through, at any moment and behind each step of
 their exchanges: each arrives once, and so does the will of each client that the broker's end cut off.
 
-``FAULTS_KILLS`` sets the number of kills of each test (16 and more: behind each step twice).
+``FAULTS_KILLS`` sets the number of kills of each test (16 and more: behind each step twice). With ``FAULTS_PROCESSES=2``
+the process that owns the virtual host is killed, and another one goes on.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from amqp_broker.protocols.mqtt.packets import (
     Will,
 )
 from amqp_broker.protocols.mqtt.properties import Properties, Property
-from tests.faults.broker_process import BrokerProcess
+from tests.faults.broker_process import BrokerProcess, start_one_or_several
 
 KILLS = int(os.environ.get("FAULTS_KILLS", "2"))
 IN_FLIGHT_MAX = 20
@@ -139,12 +140,16 @@ class Device:
             self.send(Acknowledgement(PacketType.PUBCOMP, packet.packet_id))
 
 
-def started(folder: Path) -> tuple[BrokerProcess, int]:
-    """A broker, and where it speaks MQTT."""
-    broker = BrokerProcess(folder / "data", log=folder / "log", mqtt_port=0).ready()
+def started(folder: Path) -> BrokerProcess:
+    """A broker that speaks MQTT."""
+    return start_one_or_several(folder / "data", log=folder / "log", mqtt_port=0)
+
+
+def port_of(broker: BrokerProcess) -> int:
+    """Where it does."""
     found = re.search(r"mqtt://\S*?:(\d+)", broker.said)
     assert found is not None
-    return broker, int(found.group(1))
+    return int(found.group(1))
 
 
 def ended(broker: BrokerProcess, *devices: Device) -> None:
@@ -176,8 +181,9 @@ def mortal(port: int, number: int) -> socket.socket:
 def test_each_message_of_qos_2_arrives_once_however_often_the_broker_is_killed(tmp_path: Path) -> None:
     moments = random.Random(7)
     publisher, subscriber = Device("publisher"), Device("subscriber")
+    broker = started(tmp_path)
     for life in range(KILLS + 1):
-        broker, port = started(tmp_path)
+        port = port_of(broker)
         subscriber.connect(port)
         if life == 0:
             subscribe(subscriber)
@@ -196,7 +202,7 @@ def test_each_message_of_qos_2_arrives_once_however_often_the_broker_is_killed(t
         if is_last:
             ended(broker, publisher, subscriber)
         else:
-            broker.kill()
+            broker = broker.kill_and_start()
     assert publisher.sent_count > 0
     assert subscriber.got == sorted(subscriber.got, key=int)
     assert [int(one) for one in subscriber.got] == list(range(1, publisher.sent_count + 1))
@@ -210,8 +216,9 @@ def test_a_broker_that_is_killed_behind_any_step_of_an_exchange_loses_nothing_an
     publisher, subscriber = devices["publisher"], devices["subscriber"]
     seed = int(os.environ.get("FAULTS_SEED", random.randrange(10**6)))
     steps = random.Random(seed).sample(STEPS, len(STEPS))
+    broker = started(tmp_path)
     for life in range(KILLS):
-        broker, port = started(tmp_path)
+        port = port_of(broker)
         subscriber.connect(port)
         if life == 0:
             subscribe(subscriber)
@@ -222,8 +229,8 @@ def test_a_broker_that_is_killed_behind_any_step_of_an_exchange_loses_nothing_an
                 publisher.publish_more(1)  # the next one, where the one before was done with in an earlier life
                 publisher.hear()
                 subscriber.hear()
-            broker.kill()
-    broker, port = started(tmp_path)
+            broker = broker.kill_and_start()
+    port = port_of(broker)
     subscriber.connect(port)
     publisher.connect(port)
     while publisher.sending or len(subscriber.got) < publisher.sent_count or len(subscriber.wills) < KILLS:

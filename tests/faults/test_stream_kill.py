@@ -4,7 +4,8 @@ Whatever the moment of the kill: what was confirmed is there, no publishing id i
 come in its order, an offset that the broker told to be stored has not gone back, and what a consumer has seen at an
 offset is still there. Who publishes goes on as its client would, with all that was not confirmed; some of it is there.
 
-``FAULTS_KILLS`` sets the number of kills.
+``FAULTS_KILLS`` sets the number of kills. With ``FAULTS_PROCESSES=2`` the process that owns the virtual host is killed,
+and another one goes on.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from interop.stream_client import FIRST, OFFSET, StreamClient, data_section, sub_batch
-from tests.faults.broker_process import BrokerProcess
+from tests.faults.broker_process import BrokerProcess, start_one_or_several
 
 KILLS = int(os.environ.get("FAULTS_KILLS", "4"))
 KILL_AFTER_S = (0.1, 0.6)
@@ -123,25 +124,24 @@ def all_of_it(client: StreamClient) -> dict[int, bytes]:
     raise AssertionError
 
 
-def start(folder: Path) -> tuple[BrokerProcess, int]:
-    """A broker, and its port of streams."""
-    log = folder / "log"
-    broker = BrokerProcess(folder / "data", log=log, stream_port=0, segment_size_bytes=1_048_576).ready()
+def port_of(broker: BrokerProcess) -> int:
+    """Its port of streams."""
     found = re.search(r"rabbitmq-stream://\S*?:(\d+)", broker.said)
     assert found is not None
-    return broker, int(found.group(1))
+    return int(found.group(1))
 
 
-def one_life(folder: Path, clients: list[Publisher | Reader], duration_s: float) -> None:
-    """A broker that is killed while these are busy; what one of them saw that is wrong is raised."""
-    broker, port = start(folder)
+def one_life(broker: BrokerProcess, clients: list[Publisher | Reader], duration_s: float) -> BrokerProcess:
+    """Kill a broker while these are busy; what one of them saw that is wrong is raised. Returns what goes on."""
+    port = port_of(broker)
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(len(clients)))
         tasks = [pool.submit(one.run, stack.enter_context(StreamClient(port))) for one in clients]
         wait(tasks, duration_s, FIRST_EXCEPTION)
-        broker.kill()
+        broker = broker.kill_and_start()
         for task in tasks:
             task.result()
+    return broker
 
 
 @pytest.mark.slow
@@ -152,15 +152,15 @@ def test_nothing_confirmed_is_lost_or_there_twice_whenever_the_broker_is_killed(
     seed = int(os.environ.get("FAULTS_SEED", random.randrange(10**6)))
     moments = random.Random(seed)
     publishers, reader = [Publisher("one", 1), Publisher("other", 1), Publisher("batches", 10)], Reader()
-    broker, port = start(tmp_path)
-    with StreamClient(port) as client:
+    size_bytes = 1_048_576
+    broker = start_one_or_several(tmp_path / "data", log=tmp_path / "log", stream_port=0, segment_size_bytes=size_bytes)
+    with StreamClient(port_of(broker)) as client:
         arguments = {} if bytes_max is None else {"max_length_bytes": str(bytes_max)}
         assert client.create("s", **arguments) == OK
-    broker.kill()
+    broker = broker.kill_and_start()
     for _ in range(KILLS):
-        one_life(tmp_path, [*publishers, reader], moments.uniform(*KILL_AFTER_S))
-    broker, port = start(tmp_path)
-    with StreamClient(port) as client:
+        broker = one_life(broker, [*publishers, reader], moments.uniform(*KILL_AFTER_S))
+    with StreamClient(port_of(broker)) as client:
         found = all_of_it(client)
         last_ids = {one.name: client.sequence(one.name, "s") for one in publishers}
     assert broker.end() == 0
