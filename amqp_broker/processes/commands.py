@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -51,6 +52,7 @@ OF_ALL: Final = (  # added up
     "status",
 )
 PARAMETERS: Final = "parameters."
+USERS: Final = "users.list"
 IMPORT: Final = "definitions.import"
 EXPORT: Final = "definitions.export"
 OF_ONE: Final = ("events.", "limits.", "listeners.", "log.")  # what a process does to itself, and tells of itself
@@ -115,6 +117,9 @@ class ProcessCommands:
             way_out = "call the amqp-broker of the same release as this broker"
             await send({"error": f"the request was not understood: {way_out}"})
             return
+        if command == USERS:
+            await send(await self._users(line, send))
+            return
         if command == "broker.end":
             await send({"result": None})
             self._end()
@@ -125,7 +130,7 @@ class ProcessCommands:
         for number in numbers:
 
             async def pass_on(answer: Answer, number: int = number) -> None:
-                if "items" in answer:
+                if "items" in answer and len(numbers) > 1:  # one alone knows all that it is asked for
                     answer["items"] = [one for one in answer["items"] if self._is_of(number, one, command)]
                 await send(answer)
 
@@ -175,6 +180,24 @@ class ProcessCommands:
     def _shard_of(self, virtual_host: str) -> int:
         """Where a virtual host is now."""
         return self._sharing.directory.shard_of(virtual_host)
+
+    async def _users(self, line: bytes, send: Send) -> Answer:
+        """The root's list, with the connections that users have at all; returns the last line of the answer."""
+        connections = Counter[str]()
+
+        async def count(answer: Answer) -> None:
+            connections.update({user["name"]: user["connections"] for user in answer["items"]})
+
+        async def pass_on(answer: Answer) -> None:
+            for user in answer["items"]:
+                user["connections"] += connections[user["name"]]
+            await send(answer)
+
+        for number in range(1, self._count):
+            last = await self._ask(number, line, count)
+            if "error" in last:
+                return last
+        return await self._ask(ROOT, line, pass_on)
 
     async def _import(self, document: Any, tell: Send) -> Answer:
         """Import definitions of all; returns the last line of the answer, with the counts added up.

@@ -1,7 +1,7 @@
 """A broker in a process of its own, with what it said; for tests that do it harm.
 
-With ``FAULTS_PROCESSES=2`` it has so many, where a test knows of that: the virtual host ``/`` is the second one's, which
-is killed and comes back, while the first one goes on and takes clients for it.
+With ``FAULTS_PROCESSES=2`` it has so many, where a test knows of that: the virtual host ``/`` is the second one's,
+which is killed and comes back, while the first one goes on and takes clients for it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A real broker killed with SIGKILL while messages of MQTT's QoS 2 pass through, at any moment and behind each step of
 their exchanges: each arrives once, and so does the will of each client that the broker's end cut off.
 
-``FAULTS_KILLS`` sets the number of kills of each test (16 and more: behind each step twice). With ``FAULTS_PROCESSES=2``
-the process that owns the virtual host is killed, and another one goes on.
+``FAULTS_KILLS`` sets the number of kills of each test (16 and more: behind each step twice). With
+``FAULTS_PROCESSES=2`` the process that owns the virtual host is killed, and another one goes on.
 """
 
 from __future__ import annotations

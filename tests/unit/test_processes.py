@@ -512,6 +512,25 @@ def test_definitions_are_collected_from_whose_they_are(tmp_path: Path) -> None:
     assert [one["items"] for one in answers[:-1]] == [[header, user, rows[0]], [rows[1]]]
 
 
+def test_what_one_process_is_asked_alone_is_passed_on_whole(tmp_path: Path) -> None:
+    items = [{"section": None, "item": {"queues": []}}, {"section": "queues", "item": {"name": "q"}}]
+    answers = Asked(tmp_path, {1: [{"items": list(items)}, *DONE]}).run("definitions.export", vhost="other")
+    assert answers == [{"items": items}, *DONE]
+    permissions = [{"user": "guest", "vhost": host} for host in ("/", "other")]  # the root has those of all
+    answers = Asked(tmp_path, {0: [{"items": list(permissions)}, *DONE]}).run("permissions.list")
+    assert answers == [{"items": permissions}, *DONE]
+
+
+def test_users_are_listed_with_their_connections_to_all_processes(tmp_path: Path) -> None:
+    def of_process(**connections: int) -> list[dict[str, Any]]:
+        return [{"items": [{"name": name, "connections": count}]} for name, count in connections.items()] + DONE
+
+    commands = Asked(tmp_path, {0: of_process(ada=1, eve=2), 1: of_process(ada=3)})
+    assert commands.run("users.list") == of_process(ada=4, eve=2)
+    away = {"error": "process 1 does not answer now"}
+    assert Asked(tmp_path, {0: of_process(ada=1), 1: [away]}).run("users.list") == [away]
+
+
 def test_an_import_that_ends_half_way_says_so(tmp_path: Path) -> None:
     class Half(Asked):
         async def _ask(self, number: int, line: bytes, pass_on: Any) -> dict[str, Any]:
