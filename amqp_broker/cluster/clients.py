@@ -17,6 +17,7 @@ import trio
 
 from amqp_broker.access.client import Peer
 from amqp_broker.cluster import door, health
+from amqp_broker.cluster.callers import Callers, Place
 from amqp_broker.cluster.door import Caller, LedToItself, LinkRefused, LinkUnreachable
 from amqp_broker.cluster.keys import ROOT_SHARD, Node
 from amqp_broker.cluster.known import Known, KnownShard
@@ -71,7 +72,7 @@ class NodeClients:
         self._tell: Serve | None = None  # of this node, where it owns nothing
         self._count = 0
         self._arriving: set[trio.abc.Stream] = set()  # clients who are asked where they want to be, or just let in
-        self._callers: set[trio.SocketStream] = set()  # who have not proved yet that they are nodes
+        self._callers = Callers(settings.handshakes_max, self._is_of_node)
         self._is_refusing_callers = False
         self._is_refusing_carried = False
         self._answered: dict[int, bytes] = {}  # by shard: the claim under which its owner has answered a link
@@ -348,14 +349,18 @@ class NodeClients:
         finally:
             self._suspected.discard(claim)
 
-    async def _is_called_rightly(self, stream: trio.SocketStream, hello: Hello) -> bool:
+    def _is_of_node(self, host: str) -> bool:
+        """Whether a node says that it is at this address."""
+        return any(node.link_host == host for node in self._known.nodes.values())
+
+    async def _is_called_rightly(self, stream: trio.SocketStream, place: Place, hello: Hello) -> bool:
         """Whether the caller, who has proved that it is a node, has found the owner.
 
         It waits while this node is about to be, and while too many clients have not logged in yet: when an owner is
         lost, all its clients call at the same time. Who asks for itself need not wait, and gets no yes from an owner
         that is silent as well.
         """
-        self._callers.discard(stream)
+        self._callers.note_proved(place)
         shard = self._known.shards.get(hello.shard)
         if shard is None:
             return False
@@ -385,22 +390,23 @@ class NodeClients:
 
     async def serve_link(self, stream: trio.SocketStream) -> None:
         """Serve a client whose bytes another node carries here; what goes wrong ends this link and nothing else."""
-        if self._refuses_callers():
+        host = _host_of(stream)
+        if host is None or self._refuses_caller(host):
             await trio.aclose_forcefully(stream)
             return
         try:
-            await self._serve_link(stream)
+            await self._serve_link(stream, host)
         except Exception as error:  # whoever reaches the port may say anything
             log_internal_error("link", error)
             await trio.aclose_forcefully(stream)
 
-    def _refuses_callers(self) -> bool:
+    def _refuses_caller(self, host: str) -> bool:
         """Whether one more caller would be too many; said as it becomes so, and no more than once a minute."""
-        there, reason = self.count()[0], ""
+        there = self.count()[0]
         if there >= connections_that_fit():
             reason = f"{there} connections are open: raise the limit on open files (ulimit -n)"
-        elif len(self._callers) >= self._settings.handshakes_max:
-            reason = f"{len(self._callers)} callers have not proved yet that they are nodes"
+        else:
+            reason = self._callers.refusal_of(host)
         if reason and not self._is_refusing_callers:
             self._refusals.log_event(trio.current_time(), logging.ERROR, "refusing links", reason=reason)
         self._is_refusing_callers = bool(reason)
@@ -416,19 +422,21 @@ class NodeClients:
         self._is_refusing_carried = refuses
         return refuses
 
-    async def _serve_link(self, stream: trio.SocketStream) -> None:
-        peer = _host_of(stream)
-        self._callers.add(stream)
+    async def _serve_link(self, stream: trio.SocketStream, host: str) -> None:
         keep_alive(stream.socket)
+        answered: tuple[trio.abc.Stream, Hello] | None = None
         try:
-            inner, hello = await door.answer(self._caller, stream, partial(self._is_called_rightly, stream))
+            with self._callers.place_of(host) as place:
+                answered = await door.answer(self._caller, stream, partial(self._is_called_rightly, stream, place))
+            if answered is None:
+                raise LinkError("a caller was silent, and others waited for its place")
+            inner, hello = answered
         except LinkError as error:
             if not isinstance(error, NotTheOwner):
-                self._tell_failed(logging.WARNING, peer=peer, reason=str(error))
+                self._tell_failed(logging.WARNING, peer=host, reason=str(error))
             await trio.aclose_forcefully(stream)
             return
         finally:
-            self._callers.discard(stream)
             self._arriving.discard(stream)  # it is in a moment, when the server counts it
         try:
             await self._serve_caller(inner, hello)
@@ -459,7 +467,7 @@ class NodeClients:
 def _host_of(stream: trio.SocketStream) -> str | None:
     """Where a caller is; None where it has gone."""
     try:
-        return str(stream.socket.getpeername()[0])
+        return str(stream.socket.getpeername()[0]).removeprefix("::ffff:")  # IPv4 at a listener of both
     except OSError:
         return None
 
