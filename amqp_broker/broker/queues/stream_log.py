@@ -162,6 +162,8 @@ class StreamLog:
             return chunk.message(chunk.place_of(offset))
         latest = self._latest
         if self._latest_blocks:
+            if latest[-1].position <= offset:  # as for all who wait at the end
+                return latest[-1]
             place = bisect_right(latest, offset, key=_position) - 1
         else:
             place = len(latest) - (self.end_offset - offset)

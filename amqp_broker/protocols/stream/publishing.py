@@ -230,7 +230,10 @@ class Gathered:
         start = 0
         for end in self._ends():
             part = data[start:end]
-            records = len(part) if self.records == len(data) else sum(map(_records_of, part))
+            if len(part) == len(data):
+                records = self.records
+            else:
+                records = len(part) if self.records == len(data) else sum(map(_records_of, part))
             yield block_body(records, b"".join(values[start:end]), part)
             start = end
 
