@@ -20,7 +20,7 @@ from amqp_broker.management.http.division import LISTS
 from amqp_broker.management.http.merging import nodes_together
 from amqp_broker.management.management import Management
 from amqp_broker.management.prometheus.merging import merged
-from amqp_broker.network.listeners import HTTP, METRICS, STOMP
+from amqp_broker.network.listeners import HTTP, METRICS, STOMP, Endpoint
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.sharding.shards import ShardUnreachable
 from amqp_broker.settings import Settings
@@ -343,6 +343,16 @@ async def test_what_owners_of_one_node_have_is_added() -> None:
         assert node["queue_declared"] == 2
         shards.missing = {0}
         assert (await client.ask("GET", "/api/nodes")).status == 503
+
+
+@on_a_jumping_clock
+async def test_where_all_owners_listen_is_listed_once() -> None:
+    async with divided() as (client, shards):
+        of_root, of_other = (Endpoint("localhost", "127.0.0.1", port) for port in (5672, 5673))
+        shards.servers[0].accepting = lambda: [of_root]
+        shards.servers[1].accepting = lambda: [of_root, of_other]
+        listeners = (await client.ask("GET", "/api/overview")).json["listeners"]
+        assert [one["port"] for one in listeners] == [5672, 5673]
 
 
 def node_row(name: str, pid: int, **numbers: object) -> dict[str, Any]:

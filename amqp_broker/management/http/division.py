@@ -125,6 +125,7 @@ EACH: Final = frozenset(  # alarms and samples: each owner has its own
 )
 BY_QUERY: Final = frozenset(("/api/x/explain/route", "/api/x/topology"))
 OF_LISTINGS: Final = frozenset(("page", "page_size", "sort", "sort_reverse", "name", "use_regex", "columns"))
+OF_NODES: Final = ("listeners", "contexts")
 SUMMED: Final = ("message_stats", "churn_rates", "queue_totals", "object_totals")
 
 
@@ -276,6 +277,11 @@ class Division:
             if shard != ROOT:
                 for name in SUMMED:
                     whole[name] = summed(whole.get(name), one.get(name))
+        for name in OF_NODES:
+            every = [
+                row for one in found.values() for row in one.get(name, ())
+            ]  # a node that owns several says it again
+            whole[name] = [row for place, row in enumerate(every) if row not in every[:place]]
         elsewhere = [host for host in call.broker.virtual_hosts.values() if self._shards.shard_of(host.name) != ROOT]
         seen = [host for host in elsewhere if call.user.permissions.get(host.name) or "monitoring" in _tags(call)]
         whole["object_totals"]["exchanges"] -= sum(len(host.exchanges) for host in seen)
