@@ -61,6 +61,7 @@ from amqp_broker.server.status import ServerStatus, ports_of, server_status
 from amqp_broker.settings import Settings
 
 COPIES_FOLDER_NAME: Final = "cluster"
+SHARDS_FOLDER_NAME: Final = "shards"  # for traces of all but the root
 CALL_TIMEOUT_S: Final = 1.0
 PAUSE_S: Final = 0.1
 JOIN_TIMEOUT_S: Final = 60.0  # how long a node that starts waits for an etcd that is not its own
@@ -490,6 +491,7 @@ class ClusterNode:
         server.accepting = lambda: self._reception.endpoints
         server.node_name, server.other_nodes = self._configuration.node_name, self._other_nodes
         server.limits = self._limits
+        server.traces_within = self._folder if shard == ROOT_SHARD else self._folder / SHARDS_FOLDER_NAME / str(shard)
         if shard != ROOT_SHARD:
             server.cluster_name_elsewhere = lambda: self._cluster_name
         server.serve_elsewhere = partial(self._serve_elsewhere, shard)

@@ -110,6 +110,7 @@ class BrokerServer:
         self.accepting: Callable[[], Sequence[Endpoint]] = lambda: self._reception.endpoints  # where clients come in
         self.connections_ended = 0
         self.control_folder: Path | None = None  # the data folder, where the command line may reach the broker
+        self.traces_within: Path | None = None  # the folder that has the one of traces, where that is another
         self.plugin_folder: Path | None = None  # the one that holds which plugins are chosen, where that is another
         self.node_name = "localhost"  # how administrators are told that this node is called
         self.other_nodes: Callable[[], Sequence[OtherNode]] = tuple  # of the same broker
@@ -330,7 +331,8 @@ class BrokerServer:
     @property
     def trace_folder(self) -> Path | None:
         """Where traces are written; None where there is no data folder."""
-        return None if self.control_folder is None else self.control_folder / FOLDER_NAME
+        within = self.traces_within or self.control_folder
+        return None if within is None else within / FOLDER_NAME
 
     @property
     def sync_times(self) -> SyncTimes:

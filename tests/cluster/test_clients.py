@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import trio
@@ -35,6 +35,7 @@ from amqp_broker.server.sharding.directory import Directory
 from amqp_broker.server.sharding.sharing import Sharing
 from amqp_broker.settings import Settings
 from tests.support.memory_broker import MemoryBroker
+from tests.support.served import QUIET
 
 PEER = Peer.at("127.0.0.1", 1)
 AMQP = "amqp"
@@ -469,6 +470,25 @@ def test_an_owner_that_asks_is_told_what_users_with_limits_have() -> None:
         await stream.aclose()
 
     trio.run(with_owner, lambda: True, act, lambda: None, Settings(handshakes_max=1))
+
+
+def test_each_shard_has_a_folder_for_its_traces(tmp_path: Path) -> None:
+    async def act() -> None:
+        configuration = ClusterConfiguration(
+            "c", (Address("127.0.0.1", 1),), "secret", "a", "127.0.0.1", 0, 3, shards=2
+        )
+        node = ClusterNode(Settings(**QUIET), configuration, tmp_path)
+        gate: Any = None
+        servers = [node._new_server(gate, shard) for shard in (0, 1)]
+        assert [server.trace_folder for server in servers] == [tmp_path / "traces", tmp_path / "shards/1/traces"]
+        async with trio.open_nursery() as nursery:
+            await nursery.start(servers[1].serve)
+            broker = servers[1].broker
+            asked = {"format": "json", "pattern": "#"}
+            broker.handle(partial(broker.file_traces.add, broker.virtual_hosts["/"], "t", asked, "guest"))
+            nursery.cancel_scope.cancel()
+
+    trio.run(act)
 
 
 def test_a_port_for_links_that_is_taken_is_said_so(tmp_path: Path) -> None:
