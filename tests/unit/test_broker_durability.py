@@ -493,6 +493,41 @@ def test_the_deliveries_of_a_quorum_queue_are_counted_over_restarts(broker: Disk
     assert dead.headers["x-death"][0]["reason"] == "delivery_limit"
 
 
+@pytest.mark.parametrize("returns", [0, 1])
+@pytest.mark.parametrize("arguments", [{}, TO_DEAD], ids=["", "dead letters"])
+def test_what_a_kill_brings_back_too_often_to_a_quorum_queue_dies(
+    broker: DiskBroker, channel: ClientChannel, arguments: dict[str, Any], returns: int
+) -> None:
+    channel.declare("dead", durable=True)
+    channel.declare("q", {**QUORUM, "x-delivery-limit": returns, **arguments}, durable=True)
+    keep(channel, "q", b"poison", b"other")
+    for tag in range(1, returns + 1):
+        channel.get("q")
+        channel.nack(tag)
+    channel.get("q")
+    again = broker.killed().client().channel()
+    (dead,) = [again.get("dead", no_ack=True)] if arguments else [None]
+    assert dead is None or (dead.body, dead.headers["x-death"][0]["reason"]) == (b"poison", "delivery_limit")
+    assert [again.message_count(name) for name in ("q", "dead")] == [1, 0]
+    assert again.drain("q") == [b"other"]
+
+
+def test_what_a_kill_brings_back_too_often_dies_when_it_is_read_from_the_disk(
+    broker: DiskBroker, channel: ClientChannel
+) -> None:
+    with small_pages():
+        channel.declare("dead", durable=True)
+        channel.declare("q", {**QUORUM, "x-delivery-limit": 0, **TO_DEAD}, durable=True)
+        bodies = [b"%d" % number for number in range(40)]
+        keep(channel, "q", *bodies)
+        channel.qos(30)
+        channel.consume("q")
+        assert len(channel.deliveries()) == 30
+        again = broker.killed(memory_budget_bytes=2).client().channel()
+        assert again.drain("q") == bodies[30:]
+        assert again.drain("dead") == bodies[:30]
+
+
 # --- time
 
 

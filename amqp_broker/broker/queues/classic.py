@@ -272,6 +272,7 @@ class ClassicQueue(DeadLetteringQueue):
         if self.held_values is not None:
             self.held_values.are_ready(messages)
         self.backlog.were_read(messages)
+        self.restored_deliveries(messages)
         if self.limits is not None:
             self.keep_to_limits()
         self.changed()
@@ -284,11 +285,16 @@ class ClassicQueue(DeadLetteringQueue):
     def recovered(self) -> None:
         """All that the journal holds of this queue is back: some had been handed out, and its head may be due."""
         if any(self.handed_out_through):
-            for message in self.ready:
+            messages = list(self.ready)
+            for message in messages:
                 self.virtual_host.durability.restore_deliveries(self, message)
+            self.restored_deliveries(messages)
         if self.may_expire:
             self.expire_head()
         super().recovered()
+
+    def restored_deliveries(self, messages: list[Message]) -> None:
+        """Some that are ready have been read from the journal, and it is known again how often each was delivered."""
 
     # --- messages out
 

@@ -126,6 +126,16 @@ class QuorumQueue(ClassicQueue):
     def counts_returns(self) -> bool:
         return True
 
+    def restored_deliveries(self, messages: list[Message]) -> None:
+        """What a client held when the broker was killed has come back once more, and may have been too often."""
+        limit = self.arguments.delivery_limit
+        if limit is None:
+            return
+        poison = [message for message in messages if message.delivery_count > limit]
+        if poison:
+            self.backlog.take_out(self, poison)
+            self.discard(poison, DeathReason.DELIVERY_LIMIT)
+
     def make_bands(self) -> Bands | None:
         return {1: None, 2: HIGH_AND_NORMAL, 32: THIRTY_TWO}[self.virtual_host.behaviour.quorum_priorities]
 
