@@ -493,6 +493,27 @@ def test_the_deliveries_of_a_quorum_queue_are_counted_over_restarts(broker: Disk
     assert dead.headers["x-death"][0]["reason"] == "delivery_limit"
 
 
+def test_a_quorum_queue_keeps_transient_messages_which_stay_transient(
+    broker: DiskBroker, channel: ClientChannel
+) -> None:
+    channel.declare("dead", durable=True)
+    for name in ("q", "other"):
+        channel.declare(name, {**QUORUM, **TO_DEAD}, durable=True)
+        channel.bind(name, "amq.fanout")
+    channel.call(commands.Confirm.Select())
+    with broker.holding_writes():
+        channel.publish("amq.fanout", "", b"1")
+        channel.publish("", "q", b"with a time", expiration="1000")
+        assert channel.received() == [], "its confirm must wait for the disk"
+    assert len(channel.received()) > 0
+    again = broker.without_power().client().channel()
+    assert again.drain("other") == [b"1"]
+    assert [again.get("q") is not None for _ in range(2)] == [True, True]
+    again.nack(0, multiple=True, requeue=False)
+    assert again.message_count("dead") == 2
+    assert broker.without_power().client().channel().message_count("dead") == 0
+
+
 @pytest.mark.parametrize("returns", [0, 1])
 @pytest.mark.parametrize("arguments", [{}, TO_DEAD], ids=["", "dead letters"])
 def test_what_a_kill_brings_back_too_often_to_a_quorum_queue_dies(

@@ -149,7 +149,7 @@ class MessageRecovery:
             band = queue.band_of(kept.digest.priority, kept.header)
             queue.restore_paged([claim], len(kept.body), band, may_expire=deadline_ms is not None)
             return
-        message = Message(kept.address, kept.header, kept.body, True, kept.digest.priority)
+        message = Message(kept.address, kept.header, kept.body, kept.digest.is_persistent, kept.digest.priority)
         message.reference = claim
         message.expires_at_ms = deadline_ms
         queue.restore(message)

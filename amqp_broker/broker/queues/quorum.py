@@ -3,8 +3,9 @@
 It counts the returns of a message, shows the count to consumers as ``x-delivery-count``, and with a limit
 (``x-delivery-limit``) gives up on a message that is returned more often. With a limit, what is returned is delivered
 before everything else, in the order of its return; without one it goes to the back, except for what comes back because
-a channel is gone. It knows no exclusive consumers, and no consumer may hold more than 2000 messages. With
-``reject-publish`` it takes one message beyond its limits, and then no more until it is at four fifths of them.
+a channel is gone. Its messages are kept, whatever their delivery mode. It knows no exclusive consumers, and no consumer
+may hold more than 2000 messages. With ``reject-publish`` it takes one message beyond its limits, and then no more until
+it is at four fifths of them.
 
 From RabbitMQ 4.0 on it has priorities without an argument (``behaviour.py``): two bands, of which the high one gets two
 turns of three; in 4.3 32, the highest of which goes first. What was returned goes before all of them.
@@ -15,7 +16,7 @@ turns of three; in 4.3 32, the highest of which goes first. What was returned go
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from amqp_broker.behaviour import Behaviour
 from amqp_broker.broker.arguments import DROP_HEAD, QUEUE_TYPE, REPLAY_ARGUMENT, QueueArguments, read_queue_arguments
@@ -36,6 +37,9 @@ from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import AmqpError, ReplyCode, not_implemented
 from amqp_broker.wire.content import decode_properties, encode_content_header
 from amqp_broker.wire.table import Table
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.host import Host
 
 PREFETCH_COUNT_DEFAULT = 2000
 DELIVERY_LIMIT: Final = "x-delivery-limit"
@@ -88,6 +92,28 @@ class QuorumQueue(ClassicQueue):
 
     __slots__ = ()
 
+    def __init__(
+        self,
+        virtual_host: Host,
+        name: str,
+        *,
+        durable: bool,
+        auto_delete: bool,
+        owner: object | None,
+        table: Table,
+        arguments: QueueArguments,
+    ) -> None:
+        super().__init__(
+            virtual_host,
+            name,
+            durable=durable,
+            auto_delete=auto_delete,
+            owner=owner,
+            table=table,
+            arguments=arguments,
+        )
+        self.keeps_transient = True
+
     @classmethod
     def traits(cls) -> QueueTraits:
         return QUORUM
@@ -121,6 +147,9 @@ class QuorumQueue(ClassicQueue):
             delivery_limit=limit,
             takes_once=False,
         )
+
+    def keeps(self, is_persistent: bool) -> bool:
+        return super().keeps(True)
 
     @property
     def counts_returns(self) -> bool:
