@@ -23,6 +23,7 @@ def lay_out(ch: ChannelUnderTest) -> None:
     """Everything that the tests look at."""
     ch.confirm()
     ch.declare("dead", durable=True)
+    ch.declare("transient", durable=True, arguments=QUORUM)
     limited = QUORUM | {"x-delivery-limit": 0} | TO_DEAD
     for name, arguments in (("classic", {}), ("quorum", QUORUM), ("limit 0", limited)):
         _fill(ch, name, arguments, b"1", b"2")
@@ -39,7 +40,6 @@ def lay_out(ch: ChannelUnderTest) -> None:
         _give_back(ch, "returned")
     until(lambda: ch.depth("held")[0] == 1)
     ch.get_one("held", no_ack=False)
-    ch.declare("transient", durable=True, arguments=QUORUM)
     ch.publish("", "transient", b"1", delivery_mode=1)
     ch.take(Basic.Ack)
     ch.sync()
@@ -104,7 +104,8 @@ def test_marks_of_a_classic_queue(broker: BrokerUnderTest, ch: ChannelUnderTest)
 
 
 def test_counts_of_a_quorum_queue(ch: ChannelUnderTest) -> None:
-    assert found(ch, "quorum") == [(b"1", True, 1), (b"2", False, 0)]
+    """Without a limit RabbitMQ 3.10.8 has what comes back sometimes before the others, and sometimes behind them."""
+    assert sorted(found(ch, "quorum")) == [(b"1", True, 1), (b"2", False, 0)]
 
 
 def test_a_message_in_two_quorum_queues_has_two_counts(ch: ChannelUnderTest) -> None:
