@@ -277,7 +277,7 @@ class Pump:
         chunk_bytes = min(READ_CHUNK_BYTES_FIRST, self._read_chunk_bytes)
         is_busy = False
         while True:
-            if self._conversation.is_reading_paused:
+            if self._conversation.is_reading_paused and not self._conversation.finished:
                 await self._reading_resumed.wait()
                 continue
             size_bytes = -1
@@ -292,6 +292,7 @@ class Pump:
                 return
             conversation = self._conversation
             if conversation.finished:
+                chunk_bytes = self._read_chunk_bytes
                 continue  # nobody listens any more; it is read so that closing does not become a reset
             seconds = _seconds_of_ours if is_busy else _seconds
             began_s = seconds()

@@ -45,7 +45,7 @@ class SocketStream(DirectStream):
         connected: the socket; from now on it belongs to the stream.
     """
 
-    __slots__ = ("_is_half_closed", "_sends_files", "_socket")
+    __slots__ = ("_is_half_closed", "_reset", "_sends_files", "_socket")
 
     takes_stretches = True
     read_byte_s = 0.0
@@ -55,6 +55,7 @@ class SocketStream(DirectStream):
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = connected
         self._is_half_closed = False
+        self._reset: OSError | None = None  # as the system says once; then it says that the peer has come to its end
         self._sends_files = True  # until the system says that it does not do so
 
     @property
@@ -78,11 +79,14 @@ class SocketStream(DirectStream):
                 raise trio.ClosedResourceError("this stream was closed")
             await trio.lowlevel.wait_readable(connected)
             try:
-                return connected.recv(size_bytes)
+                data = connected.recv(size_bytes)
             except (BlockingIOError, InterruptedError):
                 continue
             except OSError as error:
                 raise self._failure(error) from error
+            if not data and self._reset is not None:
+                raise self._failure(self._reset)
+            return data
 
     async def receive_into(self, body_buffers: Callable[[], Sequence[memoryview]]) -> int:
         """Wait until something has arrived, and put it where it belongs."""
@@ -93,12 +97,16 @@ class SocketStream(DirectStream):
                 return -1
             try:
                 if sys.platform == "win32":  # it cannot scatter
-                    return self._socket.recv_into(buffers[0])
-                return self._socket.recvmsg_into(buffers)[0]
+                    filled_bytes = self._socket.recv_into(buffers[0])
+                else:
+                    filled_bytes = self._socket.recvmsg_into(buffers)[0]
             except (BlockingIOError, InterruptedError):
                 continue
             except OSError as error:
                 raise self._failure(error) from error
+            if not filled_bytes and self._reset is not None:
+                raise self._failure(self._reset)
+            return filled_bytes
 
     def receive_now(self, max_bytes: int) -> bytes:
         """What has arrived already; ``b""`` when nothing has, or the peer sends no more, or the connection failed.
@@ -107,7 +115,8 @@ class SocketStream(DirectStream):
         """
         try:
             return self._socket.recv(max_bytes)
-        except OSError:
+        except OSError as error:
+            self._note_reset(error)
             return b""
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -142,7 +151,8 @@ class SocketStream(DirectStream):
                 sent_bytes = self._socket.send(first)
                 return [] if sent_bytes == len(first) else [memoryview(first)[sent_bytes:]]
             return self._send_some(parts)
-        except OSError:
+        except OSError as error:
+            self._note_reset(error)
             return parts
 
     async def send_parts(self, parts: list[Part]) -> None:
@@ -236,6 +246,10 @@ class SocketStream(DirectStream):
         if self._socket.fileno() < 0:
             raise trio.ClosedResourceError("this stream was closed")
         await until_ready(self._socket)
+
+    def _note_reset(self, error: OSError) -> None:
+        if isinstance(error, ConnectionResetError):
+            self._reset = error
 
     def _failure(self, error: OSError) -> Exception:
         if self._socket.fileno() < 0 or (isinstance(error, BrokenPipeError) and self._is_half_closed):

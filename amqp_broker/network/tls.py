@@ -208,6 +208,7 @@ class TlsStream(DirectStream):
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=is_server, session=session)
         self._sending = trio.Lock()  # what is read can call for an answer, while the writer writes
         self._unsent: list[Part] = []  # encrypted, and not taken by the system
+        self._has_said_all = False
         self._is_drained = True  # nothing can be read before more has come
         self._was_chunk_full = False  # so more may have come already
         self._reads = 0  # of OpenSSL, since the others had their turn
@@ -314,8 +315,17 @@ class TlsStream(DirectStream):
             answer_bytes = self._outgoing.pending
             if answer_bytes and (answer_bytes > CIPHERTEXT_CHUNK_BYTES or not self._sending.locked()):
                 await self._flush()
-            self._take_in(await self._transport.receive_some(CIPHERTEXT_CHUNK_BYTES))
+            self._take_in(await self._receive_ciphertext())
         self._began_s = time.perf_counter()
+
+    async def _receive_ciphertext(self) -> bytes:
+        """What arrives; when all has been said, nobody listens any more, and it is the end that is waited for: a socket
+        that is closed with something unread takes along what was said last.
+        """
+        ciphertext = await self._transport.receive_some(CIPHERTEXT_CHUNK_BYTES)
+        while ciphertext and self._has_said_all:
+            ciphertext = await self._transport.receive_some(CIPHERTEXT_CHUNK_BYTES)
+        return ciphertext
 
     def _take_in(self, ciphertext: bytes) -> None:
         if ciphertext:
@@ -395,6 +405,8 @@ class TlsStream(DirectStream):
             return False
         if isinstance(error, ssl.SSLZeroReturnError | ssl.SSLEOFError):  # the latter is no goodbye; AMQP has its own
             return True
+        if self._has_said_all:
+            return True  # OpenSSL itself reads no more
         raise trio.BrokenResourceError(f"TLS failed: {_reason(error)}") from error
 
     # --- out
@@ -466,6 +478,8 @@ class TlsStream(DirectStream):
             self._tls.unwrap()
         except ssl.SSLError:  # it wants to read the peer's goodbye as well, for which we do not wait
             pass
+        self._has_said_all = self._is_drained = True
+        self._was_chunk_full = False
         await self._flush()
         await self._transport.send_eof()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from itertools import pairwise
 import pytest
 import trio
 import trio.testing
+import trustme
 
 from amqp_broker.journal.memory_files import MemoryFiles
 from amqp_broker.journal.stretches import FileStretch
@@ -33,6 +35,7 @@ from amqp_broker.network.pump import (
     Pump,
 )
 from amqp_broker.network.socket_stream import SocketStream
+from amqp_broker.network.tls import TlsStream
 from amqp_broker.network.turns import ROUND_S_MAX, Turns
 from tests.unit.in_trio import in_trio
 
@@ -97,9 +100,11 @@ class StandIn:
 class Pumped:
     """A conversation being pumped, and the client's end of its stream."""
 
-    def __init__(self, stream: trio.abc.Stream | None = None, turns: Turns | None = None) -> None:
+    def __init__(
+        self, stream: trio.abc.Stream | None = None, turns: Turns | None = None, chunk_bytes: int = CHUNK_BYTES
+    ) -> None:
         self.client, server = trio.testing.memory_stream_pair()
-        self.pump = Pump(stream or server, CHUNK_BYTES, turns=turns)
+        self.pump = Pump(stream or server, chunk_bytes, turns=turns)
         self.conversation = StandIn()
         self.conversation.on_output = self.pump.notify
         self.ended = trio.Event()
@@ -112,8 +117,8 @@ class Pumped:
 
 
 @asynccontextmanager
-async def pumped(stream: trio.abc.Stream | None = None) -> AsyncIterator[Pumped]:
-    one = Pumped(stream)
+async def pumped(stream: trio.abc.Stream | None = None, chunk_bytes: int = CHUNK_BYTES) -> AsyncIterator[Pumped]:
+    one = Pumped(stream, chunk_bytes=chunk_bytes)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.run)
         await trio.testing.wait_all_tasks_blocked()
@@ -482,6 +487,66 @@ async def test_a_client_that_does_not_read_the_last_words_is_not_waited_for_long
         await one.ended.wait()
         assert stream.sent == []
         assert len(one.conversation.lost_because) == 1
+
+
+async def socket_streams(has_tls: bool) -> tuple[trio.abc.Stream, trio.abc.Stream]:
+    """The two ends of a connection over real sockets, the client's first."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = SocketStream(socket.create_connection(listener.getsockname()))
+        server = SocketStream(listener.accept()[0])
+    if not has_tls:
+        return client, server
+    authority = trustme.CA()
+    of_client, of_server = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.configure_trust(of_client)
+    of_client.check_hostname = False
+    authority.issue_cert("localhost").configure_cert(of_server)
+    ends = TlsStream(client, of_client, is_server=False), TlsStream(server, of_server)
+    async with trio.open_nursery() as nursery:
+        for end in ends:
+            nursery.start_soon(end.do_handshake)
+    return ends
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+@pytest.mark.parametrize("has_tls", [False, True])
+def test_the_last_words_reach_a_client_that_has_sent_more_than_was_read(has_tls: bool, is_paused: bool) -> None:
+    last_words = b"goodbye" * 300_000
+
+    async def main() -> None:
+        client, server = await socket_streams(has_tls)
+        async with pumped(server, 262_144) as one, client:
+
+            def finish(_: bytes) -> None:
+                one.conversation.is_reading_paused = is_paused
+                one.conversation.say(last_words)
+                one.conversation.finish()
+
+            one.conversation.on_receive = finish
+            await client.send_all(bytes(20_000_000))
+            heard = bytearray()
+            while data := await client.receive_some(1_000_000):
+                heard += data
+            assert heard == last_words
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("has_tls", [False, True])
+def test_a_reset_is_told_as_one_however_it_was_noticed(has_tls: bool) -> None:
+    async def main() -> None:
+        client, server = await socket_streams(has_tls)
+        assert isinstance(server, SocketStream | TlsStream)
+        transport = client if isinstance(client, SocketStream) else client._transport  # type: ignore[attr-defined]
+        transport.connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await transport.aclose()
+        of_server = server if isinstance(server, SocketStream) else server._transport
+        assert of_server.receive_now(10) == b"", "the system says once that it was reset"
+        async with pumped(server) as one:
+            await one.ended.wait()
+            assert one.conversation.lost_because == [CLIENT_RESET]
+
+    trio.run(main)
 
 
 @in_trio
