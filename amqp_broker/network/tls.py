@@ -34,6 +34,9 @@ PIECE_BYTES = 65_536  # encrypted at once
 SEND_NOW_BYTES = 4 * PIECE_BYTES  # encrypted before the system is asked whether it takes any
 SEND_BYTES_MAX = 2_097_152  # sent in one call, as a portion of the writer's; more is left to it
 RECORD_BYTES_MAX = 16_384  # of what is encrypted (RFC 8446, section 5.1)
+RECORD_HEADER_BYTES = 5  # the last two are how many follow
+RECORDS_AT_ONCE_MAX = 32  # for OpenSSL: each may bring new keys of TLS 1.3, which take up to 50 microseconds
+SILENT_BYTES_MAX = 65_536  # without data in them, from one client: more than the largest record has
 READS_AT_ONCE_MAX = 128  # enough for 1 MiB; a record may hold a single byte, in which there is as much work
 READ_S_MAX = 0.002  # at once: what holds no data takes time as well, and new keys of TLS 1.3 most of it
 DECRYPTED_BYTE_S = 0.8e-9  # with the way to OpenSSL and from it
@@ -208,8 +211,11 @@ class TlsStream(DirectStream):
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=is_server, session=session)
         self._sending = trio.Lock()  # what is read can call for an answer, while the writer writes
         self._unsent: list[Part] = []  # encrypted, and not taken by the system
+        self._untaken = b""  # of what has come: OpenSSL has yet to get it
+        self._record_rest_bytes = 0  # of the record whose beginning it has
+        self._silent_bytes = 0  # that it got since there was data in them
         self._has_said_all = False
-        self._is_drained = True  # nothing can be read before more has come
+        self._is_drained = True  # nothing can be read before OpenSSL gets more
         self._was_chunk_full = False  # so more may have come already
         self._reads = 0  # of OpenSSL, since the others had their turn
         self._began_s = 0.0  # when that was
@@ -233,12 +239,13 @@ class TlsStream(DirectStream):
                 await self._flush()
                 if is_first:
                     data = await receive_first(self._transport, CIPHERTEXT_CHUNK_BYTES)
-                else:
-                    data = await self._transport.receive_some(CIPHERTEXT_CHUNK_BYTES)
-                if is_first and self._is_server and data[0] != TLS_HANDSHAKE_RECORD:
-                    raise NoTls(f"a client without TLS on the TLS port: it began with {data[:8]!r}") from None
-                is_first = False
-                self._take_in(data)
+                    if self._is_server and data[0] != TLS_HANDSHAKE_RECORD:
+                        raise NoTls(f"a client without TLS on the TLS port: it began with {data[:8]!r}") from None
+                    self._take_in(data)
+                    is_first = False
+                elif not self._hand_over():
+                    self._take_in(await self._transport.receive_some(CIPHERTEXT_CHUNK_BYTES))
+                self._silent_bytes = 0  # how much a handshake may be, OpenSSL knows
                 await take_turn()
             except ssl.SSLError as error:
                 await self._flush()  # the alert that tells the client
@@ -308,14 +315,15 @@ class TlsStream(DirectStream):
     async def _wait_for_more(self) -> None:
         """Let the others have their turn, and take in what arrives where there is nothing left to read."""
         is_flood, self._reads = self._reads > 1, 0
-        if is_flood or not self._is_drained:
+        if is_flood or self._untaken or not self._is_drained:
             await trio.lowlevel.checkpoint()  # of a flood there is more when the others have had their turn
         if self._is_drained:
             # Who is sending sends this as well: a client that takes nothing while it speaks is read all the same.
             answer_bytes = self._outgoing.pending
             if answer_bytes and (answer_bytes > CIPHERTEXT_CHUNK_BYTES or not self._sending.locked()):
                 await self._flush()
-            self._take_in(await self._receive_ciphertext())
+            if not self._hand_over():
+                self._take_in(await self._receive_ciphertext())
         self._began_s = time.perf_counter()
 
     async def _receive_ciphertext(self) -> bytes:
@@ -328,27 +336,56 @@ class TlsStream(DirectStream):
         return ciphertext
 
     def _take_in(self, ciphertext: bytes) -> None:
+        self._was_chunk_full = len(ciphertext) == CIPHERTEXT_CHUNK_BYTES
         if ciphertext:
-            self._incoming.write(ciphertext)
+            self._untaken += ciphertext
+            self._hand_over()
         else:
             self._incoming.write_eof()
-        self._was_chunk_full = len(ciphertext) == CIPHERTEXT_CHUNK_BYTES
+            self._is_drained = False
+
+    def _hand_over(self) -> bool:
+        """Let OpenSSL have some of what has come, and returns whether there was any.
+
+        It does not stop between records that hold no data, so it gets so many at a time.
+
+        Raises:
+            BrokenResourceError: there have been too many of those.
+        """
+        data, end = self._untaken, self._record_rest_bytes
+        for _ in range(RECORDS_AT_ONCE_MAX):
+            if end + RECORD_HEADER_BYTES > len(data):
+                break
+            end += RECORD_HEADER_BYTES + (data[end + 3] << 8 | data[end + 4])
+        some, self._untaken = data[:end], data[end:]
+        self._record_rest_bytes = max(0, end - len(data))
+        if not some:
+            return False
+        if self._silent_bytes > SILENT_BYTES_MAX:
+            raise trio.BrokenResourceError("TLS failed: what the client sends has no data in it")
+        self._silent_bytes += len(some)
+        self._incoming.write(some)
         self._is_drained = False
+        return True
 
     def _receive_now(self) -> bool:
         """Take in what else has arrived, where it may be much; returns whether anything has.
 
         OpenSSL is asked for more only where there is some: it is slow to say that there is none.
         """
-        if not self._was_chunk_full or self._reads >= READS_AT_ONCE_MAX:
+        if not (self._untaken or self._was_chunk_full) or self._reads >= READS_AT_ONCE_MAX:
             return False
         if time.perf_counter() - self._began_s > READ_S_MAX:
+            return False
+        if self._hand_over():
+            return True
+        if not self._was_chunk_full:
             return False
         ciphertext = self._transport.receive_now(CIPHERTEXT_CHUNK_BYTES)
         self._was_chunk_full = False
         if ciphertext:
             self._take_in(ciphertext)
-        return bool(ciphertext)
+        return not self._is_drained
 
     def _decrypted(self, size_bytes: int) -> bytes | None:
         """What can be read now; None when that is nothing yet."""
@@ -365,6 +402,7 @@ class TlsStream(DirectStream):
             if not data:
                 return b"".join(parts)
             parts.append(data)
+            self._silent_bytes = 0
             size_bytes -= len(data)
             if not incoming.pending:
                 self._is_drained = not self._tls.pending()
@@ -388,6 +426,7 @@ class TlsStream(DirectStream):
                         size_bytes = 0
                 if not size_bytes:
                     return filled_bytes
+                self._silent_bytes = 0
                 start += size_bytes
                 filled_bytes += size_bytes
                 if not self._incoming.pending:
@@ -479,7 +518,7 @@ class TlsStream(DirectStream):
         except ssl.SSLError:  # it wants to read the peer's goodbye as well, for which we do not wait
             pass
         self._has_said_all = self._is_drained = True
-        self._was_chunk_full = False
+        self._was_chunk_full, self._untaken = False, b""
         await self._flush()
         await self._transport.send_eof()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -14,8 +15,15 @@ import trustme
 from amqp_broker.network import tls
 from amqp_broker.network.direct_stream import Part
 from amqp_broker.network.socket_stream import SocketStream
-from amqp_broker.network.tls import CIPHERTEXT_CHUNK_BYTES, PIECE_BYTES, TlsStream
+from amqp_broker.network.tls import (
+    CIPHERTEXT_CHUNK_BYTES,
+    PIECE_BYTES,
+    RECORDS_AT_ONCE_MAX,
+    SILENT_BYTES_MAX,
+    TlsStream,
+)
 from tests.support.served import on_a_jumping_clock
+from tests.support.tls_records import Records
 from tests.unit.in_trio import in_trio
 
 AUTHORITY = trustme.CA()
@@ -29,10 +37,13 @@ class Client:
 
     Args:
         version: of TLS.
+        key_log: where to write the secrets.
     """
 
-    def __init__(self, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
+    def __init__(self, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, key_log: Path | None = None) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if key_log is not None:
+            context.keylog_filename = str(key_log)
         context.maximum_version = version
         AUTHORITY.configure_trust(context)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -230,3 +241,53 @@ def test_a_certificate_with_a_name_that_is_no_text_names_nobody(monkeypatch: pyt
 
     monkeypatch.setattr(ssl.SSLObject, "getpeercert", fail)
     assert not TlsStream(cast(SocketStream, None), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)).certificate
+
+
+# --- records without data
+
+
+async def connected_with_records(key_log: Path) -> tuple[TlsStream, Client, Records]:
+    client = Client(key_log=key_log)
+    server = TlsStream(cast(SocketStream, client), OURS)
+    await server.do_handshake()
+    client.heard()
+    return server, client, Records(key_log)
+
+
+@in_trio
+async def test_a_flood_of_new_keys_takes_many_turns_and_ends_with_the_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "READ_S_MAX", -1)
+    server, client, records = await connected_with_records(tmp_path / "keys")
+    client.arriving += b"".join(records.new_keys() for _ in range(3 * SILENT_BYTES_MAX // 27))
+    flood_bytes = len(client.arriving)
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count_turns)
+        with pytest.raises(trio.BrokenResourceError, match="has no data in it"):
+            await server.receive_some()
+        nursery.cancel_scope.cancel()
+    assert turns > SILENT_BYTES_MAX // 27 // RECORDS_AT_ONCE_MAX
+    assert flood_bytes - len(client.arriving) <= 2 * CIPHERTEXT_CHUNK_BYTES
+
+
+@pytest.mark.parametrize("arrives_bytes_max", [1, 26, 28, CIPHERTEXT_CHUNK_BYTES])
+@in_trio
+async def test_data_between_new_keys_is_read(tmp_path: Path, arrives_bytes_max: int) -> None:
+    server, client, records = await connected_with_records(tmp_path / "keys")
+    client.arrives_bytes_max = arrives_bytes_max
+    said = [b"%04d" % number for number in range(9)]
+    for one in said:
+        client.arriving += b"".join(records.new_keys() for _ in range(40)) + records.data(one)
+    heard = b""
+    while len(heard) < 36:
+        heard += await server.receive_some(6)
+    assert heard == b"".join(said)
