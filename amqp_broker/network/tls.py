@@ -215,6 +215,7 @@ class TlsStream(DirectStream):
         self._record_rest_bytes = 0  # of the record whose beginning it has
         self._silent_bytes = 0  # that it got since there was data in them
         self._has_said_all = False
+        self._is_deaf = False  # what comes is passed over, for OpenSSL reads no more
         self._is_drained = True  # nothing can be read before OpenSSL gets more
         self._was_chunk_full = False  # so more may have come already
         self._reads = 0  # of OpenSSL, since the others had their turn
@@ -327,11 +328,9 @@ class TlsStream(DirectStream):
         self._began_s = time.perf_counter()
 
     async def _receive_ciphertext(self) -> bytes:
-        """What arrives; when all has been said, nobody listens any more, and it is the end that is waited for: a socket
-        that is closed with something unread takes along what was said last.
-        """
+        """What arrives, or only its end: a socket closed with something unread takes along what was said last."""
         ciphertext = await self._transport.receive_some(CIPHERTEXT_CHUNK_BYTES)
-        while ciphertext and self._has_said_all:
+        while ciphertext and self._is_deaf:
             ciphertext = await self._transport.receive_some(CIPHERTEXT_CHUNK_BYTES)
         return ciphertext
 
@@ -439,13 +438,15 @@ class TlsStream(DirectStream):
         Raises:
             BrokenResourceError: it says something else.
         """
-        if isinstance(error, ssl.SSLWantReadError):
+        if isinstance(error, ssl.SSLWantReadError) and not self._is_deaf:
             self._is_drained = True
             return False
-        if isinstance(error, ssl.SSLZeroReturnError | ssl.SSLEOFError):  # the latter is no goodbye; AMQP has its own
-            return True
-        if self._has_said_all:
-            return True  # OpenSSL itself reads no more
+        if self._has_said_all and not self._is_deaf:  # OpenSSL reads no more if our goodbye found something unread
+            self._is_deaf = self._is_drained = True
+            self._was_chunk_full, self._untaken = False, b""
+            return False
+        if self._is_deaf or isinstance(error, ssl.SSLZeroReturnError | ssl.SSLEOFError):
+            return True  # without the peer's goodbye as well; AMQP has its own
         raise trio.BrokenResourceError(f"TLS failed: {_reason(error)}") from error
 
     # --- out
@@ -517,8 +518,7 @@ class TlsStream(DirectStream):
             self._tls.unwrap()
         except ssl.SSLError:  # it wants to read the peer's goodbye as well, for which we do not wait
             pass
-        self._has_said_all = self._is_drained = True
-        self._was_chunk_full, self._untaken = False, b""
+        self._has_said_all = True
         await self._flush()
         await self._transport.send_eof()
 

@@ -52,6 +52,7 @@ class Client:
         self.arrives_bytes_max = CIPHERTEXT_CHUNK_BYTES
         self.takes_bytes = math.inf
         self.has_gone = False
+        self.hears_no_more = False
         self._shake_hands()
 
     def _shake_hands(self) -> None:
@@ -100,6 +101,9 @@ class Client:
         self.takes_bytes -= taken_bytes
         self._incoming.write(said[:taken_bytes])
         return [said[taken_bytes:]] if taken_bytes < len(said) else []
+
+    async def send_eof(self) -> None:
+        self.hears_no_more = True
 
     async def send_parts(self, parts: list[Part]) -> None:
         while parts := self.send_now(parts):  # noqa: ASYNC110  # the test says when
@@ -241,6 +245,15 @@ def test_a_certificate_with_a_name_that_is_no_text_names_nobody(monkeypatch: pyt
 
     monkeypatch.setattr(ssl.SSLObject, "getpeercert", fail)
     assert not TlsStream(cast(SocketStream, None), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)).certificate
+
+
+@in_trio
+async def test_who_has_said_all_is_answered() -> None:
+    server, client = await connected()
+    await server.send_eof()
+    assert client.hears_no_more
+    client.say(b"the answer")
+    assert await server.receive_some() == b"the answer"
 
 
 # --- records without data
