@@ -4,7 +4,8 @@ exchange asks for it, in the journal.
 Theory of operation. A value is remembered by a digest of it, so one costs the same however long it is. One that is kept
 on disk has a record of its own, which is written in the go that routes its message, so that a crash finds both or none;
 the record is dropped when the value is forgotten. Deadlines are kept on the monotonic clock, and written on the wall
-clock. What has expired is forgotten as others come, two for each, so that nobody waits while very many go.
+clock, beside the time of writing: if the clock has been set back since, a value is as old as if it had come now. What
+has expired is forgotten as others come, two for each, so that nobody waits while very many go.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from amqp_broker.broker.persistence.kinds import NOT_KEPT
 DIGEST_BYTES: Final = 16
 FORGOTTEN_AT_ONCE: Final = 2
 _RECORD: Final = struct.Struct(f">Q{DIGEST_BYTES}s")  # expires, in milliseconds since 1970, 0 for never; the digest
+_WRITTEN: Final = struct.Struct(">Q")  # behind that where it expires: likewise, when it was written
 
 
 class Seen(NamedTuple):
@@ -91,15 +93,21 @@ class SeenValues:
 
     def restore(self, reference: int, record: bytes) -> int | None:
         """Remember what was read back, as ``Matcher.restore``; a policy by which it is kept may be read later."""
-        expires_wall_ms, digest = _RECORD.unpack(record)
-        clock = self._host.clock
-        deadline_ms = clock.monotonic_ms() + expires_wall_ms - clock.wall_ms() if expires_wall_ms else None
-        seen = Seen(deadline_ms, reference)
+        expires_wall_ms, digest = _RECORD.unpack_from(record)
+        seen = Seen(self._deadline_ms(expires_wall_ms, record) if expires_wall_ms else None, reference)
         if self._has_expired(seen):
             return None
         older = self._seen.pop(digest, None)
         self._seen[digest] = seen
         return older.reference if older is not None else NOT_KEPT
+
+    def _deadline_ms(self, expires_wall_ms: int, record: bytes) -> int:
+        clock = self._host.clock
+        now_wall_ms = clock.wall_ms()
+        if len(record) > _RECORD.size:  # an earlier release has not said when it wrote it
+            (written_wall_ms,) = _WRITTEN.unpack_from(record, _RECORD.size)
+            now_wall_ms = max(now_wall_ms, written_wall_ms)
+        return clock.monotonic_ms() + expires_wall_ms - now_wall_ms
 
     def forget_all(self) -> None:
         """The exchange goes. The records mean nothing without its own, and are dropped in slices."""
@@ -128,9 +136,14 @@ class SeenValues:
 
     def _write(self, digest: bytes, deadline_ms: int | None) -> int:
         """Write the record of a value; returns its reference."""
-        clock = self._host.clock
-        expires_wall_ms = 0 if deadline_ms is None else max(1, clock.wall_ms() + deadline_ms - clock.monotonic_ms())
-        return self._host.durability.keep_for_exchange(self._exchange, _RECORD.pack(expires_wall_ms, digest))
+        if deadline_ms is None:
+            record = _RECORD.pack(0, digest)
+        else:
+            clock = self._host.clock
+            now_wall_ms = clock.wall_ms()
+            expires_wall_ms = max(1, now_wall_ms + deadline_ms - clock.monotonic_ms())
+            record = _RECORD.pack(expires_wall_ms, digest) + _WRITTEN.pack(now_wall_ms)
+        return self._host.durability.keep_for_exchange(self._exchange, record)
 
     def _forget(self, digest: bytes) -> None:
         self._host.durability.drop(self._seen.pop(digest).reference)

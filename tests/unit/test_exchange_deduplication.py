@@ -4,7 +4,9 @@ for its time, and no more than it is to. What such an exchange does at all is in
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Sized
+from hashlib import blake2b
 from typing import Any
 
 import pytest
@@ -270,6 +272,31 @@ def test_time_goes_on_while_the_broker_is_down() -> None:
     broker = broker.killed(down_ms=4000)
     assert len(broker.seen("x")) == 0
     assert publish(broker.client().channel(), "long") == 4
+
+
+def test_nothing_is_remembered_for_longer_than_it_may_be_when_the_clock_was_wrong() -> None:
+    broker = DeduplicatingBroker()
+    channel = declared(broker)
+    broker.clock.set_wall(18_000_000)
+    publish(channel, "a")
+    broker.clock.set_wall(0)
+    broker = broker.restarted(down_ms=500)
+    broker.advance(999)
+    assert publish(broker.client().channel(), "a") == 1
+    broker.advance(1)
+    assert publish(broker.client().channel(), "a") == 2
+
+
+def test_what_an_earlier_release_has_written_is_remembered_for_its_time() -> None:
+    broker = DeduplicatingBroker()
+    declared(broker)
+    host = broker.virtual_hosts["/"]
+    exchange = host.exchanges["x"]
+    record = struct.pack(">Q16s", broker.clock.wall_ms() + 700, blake2b(b"a", digest_size=16).digest())
+    broker.handle(lambda: host.durability.keep_for_exchange(exchange, record))
+    broker = broker.restarted(down_ms=300)
+    assert len(broker.seen("x")) == 1
+    assert len(broker.restarted(down_ms=400).seen("x")) == 0
 
 
 def test_no_more_is_remembered_than_may_be_and_the_oldest_goes_first() -> None:
