@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from amqp_broker.protocols.amqp10.compound import Described, Map
-from amqp_broker.protocols.amqp10.performatives import ATTACH, FLOW, SOURCE, TARGET, TRANSFER, composite
+from amqp_broker.protocols.amqp10.performatives import ATTACH, END, FLOW, SOURCE, TARGET, TRANSFER, composite
 from amqp_broker.protocols.amqp10.typed import Symbol, UByte, UInt
 from interop.amqp10_client import WINDOW, Amqp10Client
 from interop.raw_client import Basic, ChannelUnderTest
@@ -96,6 +96,24 @@ def test_as_many_come_as_there_is_credit_for(
     receiver.grant(2)
     assert receiver.came(1) == "f"
     receiver.has_nothing(1)
+
+
+def test_credit_of_who_says_0_before_it_has_heard_anything(
+    broker: BrokerUnderTest, amqp10: Amqp10Client, ch: ChannelUnderTest
+) -> None:
+    """rhea's ``open_receiver`` and ``add_credit`` in one go."""
+    name = declared(broker, ch, "classic")
+    put(ch, name, "abc")
+    source = composite(SOURCE, [f"/queues/{name}"])
+    amqp10.send(ATTACH, "in", UInt(1), True, None, None, source, composite(TARGET, []))
+    amqp10.send(FLOW, UInt(0), UInt(WINDOW), UInt(0), UInt(WINDOW), UInt(1), UInt(0), UInt(2))
+    amqp10.expect(ATTACH)
+    if broker.differs("flow-before-begin"):
+        assert "".join(body_of(frame) for frame in taken(amqp10, 2)) == "ab"
+    else:
+        end = amqp10.take()
+        assert end is not None
+        assert (end.code, end.field(0).value[0]) == (END, "amqp:session:window-violation")
 
 
 @KINDS

@@ -935,6 +935,21 @@ def test_what_is_said_where_a_limit_is_reached_or_a_binding_is_not_there(broker:
     assert (end.code, end.error) == (END, "amqp:resource-limit-exceeded")
 
 
+def test_credit_of_a_client_that_says_0_before_it_has_heard_anything(broker: MemoryBroker) -> None:
+    client = opened(broker, "q")
+    client.sender("/queues/q")
+    for number in range(5):
+        client.transfer(message(b"%d" % number))
+    client.receiver("/queues/q")
+    client.read()
+    zero = UInt(0)
+    client.send(FLOW, zero, UInt(WINDOW), zero, UInt(WINDOW), UInt(1), zero, UInt(2))
+    assert len(client.deliveries()) == 2, "no more than there is credit for"
+    client.send(FLOW, zero, UInt(WINDOW), zero, UInt(WINDOW), UInt(1), UInt(0xFFFF_FFFD), UInt(1))
+    (end,) = client.read()
+    assert (end.code, end.error) == (END, "amqp:session:window-violation")
+
+
 def test_a_flow_that_has_heard_what_nobody_has_said(broker: MemoryBroker) -> None:
     client = opened(broker)
     client.send(FLOW, UInt(5), UInt(10), UInt(0), UInt(10))

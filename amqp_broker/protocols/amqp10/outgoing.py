@@ -56,8 +56,8 @@ class OutgoingLink(Deliveries):
             ProtocolError: a field is of another type.
         """
         of_client = fields.number(5)
-        if of_client is None:
-            of_client = INITIAL_DELIVERY_COUNT
+        if not of_client and (of_client is None or self.delivery_count == INITIAL_DELIVERY_COUNT):
+            of_client = INITIAL_DELIVERY_COUNT  # rhea (npm) says 0 until it has heard our attach
         granted = fields.number(6)
         if granted is not None:
             self.credit = min(max(0, granted - behind(self.delivery_count, of_client)), CREDIT_MAX)

@@ -190,8 +190,8 @@ class Session(SessionContext):
 
     def _flow(self, fields: Fields) -> None:
         next_incoming_id = fields.number(0)
-        if next_incoming_id is None:
-            next_incoming_id = FIRST_OUTGOING_ID
+        if not next_incoming_id and (next_incoming_id is None or self._next_outgoing_id == FIRST_OUTGOING_ID):
+            next_incoming_id = FIRST_OUTGOING_ID  # rhea (npm) says 0 until it has heard our begin
         elif behind(next_incoming_id, self._next_outgoing_id) > 0:
             text = f"next-incoming-id from FLOW ({next_incoming_id}) leads next-outgoing-id ({self._next_outgoing_id})"
             raise ProtocolError(WINDOW_VIOLATION, text)
