@@ -5,6 +5,7 @@ What there is to do, and what a slice of it is, the domain knows (``broker/works
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -19,6 +20,9 @@ from amqp_broker.network.wake_up import WakeUp
 # done here is mostly for those who have asked for very much, and the others wait for their round meanwhile.
 TURN_S = 0.001
 
+# Who waited for the disk a moment ago most likely will again, and is to be heard soon: a turn is one slice meanwhile.
+AWAITED_S = 0.010
+
 
 async def go_on_with_works(
     broker: Broker, unfinished_work: WakeUp, outbox: Outbox, tell_what_is_kept: Callable[[], None]
@@ -30,12 +34,13 @@ async def go_on_with_works(
         outbox: sends what clients are told in a turn when it ends.
         tell_what_is_kept: tells those who wait for the disk, if it is done: called between turns.
     """
+    turns = WorkTurns()
     while True:
         await trio.lowlevel.checkpoint()
         if not broker.is_unfinished:
             await unfinished_work.wait()
             continue
-        outbox.handle(_take_a_turn, broker)
+        outbox.handle(turns.take, broker)
         tell_what_is_kept()
 
 
@@ -45,12 +50,27 @@ def finish_what_is_held(broker: Broker) -> None:
         _go_on(broker)
 
 
-def _take_a_turn(broker: Broker) -> None:
-    end_s = time.perf_counter() + TURN_S
-    while broker.is_unfinished:
-        is_well = _go_on(broker)
-        if not is_well or broker.awaiting_commit or time.perf_counter() > end_s:
-            return  # who waits for the disk is told in the next round
+class WorkTurns:
+    """The turns of what is unfinished.
+
+    Args:
+        seconds: tells the time that passes.
+    """
+
+    def __init__(self, seconds: Callable[[], float] = time.perf_counter) -> None:
+        self._seconds = seconds
+        self._awaited_s = -math.inf  # when somebody was last seen to wait for the disk
+
+    def take(self, broker: Broker) -> None:
+        """Take one."""
+        end_s = self._seconds() + TURN_S
+        while broker.is_unfinished:
+            is_well = _go_on(broker)
+            now_s = self._seconds()
+            if broker.awaiting_commit:
+                self._awaited_s = now_s
+            if not is_well or now_s - self._awaited_s < AWAITED_S or now_s > end_s:
+                return
 
 
 def _go_on(broker: Broker) -> bool:

@@ -13,7 +13,7 @@ from pamqp import body, commands, header
 from amqp_broker.broker.works import Unfinished, Work, Works
 from amqp_broker.network.pump import Outbox
 from amqp_broker.network.wake_up import WakeUp
-from amqp_broker.server.long_works import go_on_with_works
+from amqp_broker.server.long_works import AWAITED_S, TURN_S, WorkTurns, go_on_with_works
 from tests.support.client import Client, ClientChannel, Sendable
 from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker, small_slices
@@ -636,3 +636,30 @@ async def test_what_is_kept_is_told_between_turns() -> None:
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert happened == ["slice", "slice", "told", "slice", "told", "told"]
+
+
+def test_a_turn_is_one_slice_while_somebody_waits_for_the_disk_and_a_moment_longer() -> None:
+    broker, now_s = MemoryBroker(), [0.0]
+    done: list[float] = []
+
+    def slices() -> Iterator[None]:
+        while len(done) < 100:
+            done.append(now_s[0])
+            now_s[0] += TURN_S / 4
+            yield
+
+    def slices_of_a_turn() -> int:
+        before = len(done)
+        turns.take(broker)
+        return len(done) - before
+
+    turns = WorkTurns(lambda: now_s[0])
+    broker.goes_on = False
+    broker.works.begin(slices())
+    assert slices_of_a_turn() == 5
+    broker.awaiting_commit[broker.settle] = None
+    assert slices_of_a_turn() == 1
+    del broker.awaiting_commit[broker.settle]
+    assert slices_of_a_turn() == 1
+    now_s[0] += AWAITED_S
+    assert slices_of_a_turn() == 5
