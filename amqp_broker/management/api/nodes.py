@@ -167,8 +167,13 @@ def _described(call: Call, name: str, version: str, uses: Mapping[str, int]) -> 
 
 
 async def _describe_all(call: Call) -> list[dict[str, Any]]:
+    """All of them; where there are several and one owns all queues, which that is: it is the one that answers."""
     others = call.management.server.other_nodes()
-    return [await describe_node(call), *(_described_other(call, one) for one in others)]
+    nodes = [await describe_node(call), *(_described_other(call, one) for one in others)]
+    if others and call.management.shards is None:
+        for node in nodes:
+            node["role"] = "owner" if node is nodes[0] else "door"
+    return nodes
 
 
 async def list_nodes(call: Call) -> Answer:

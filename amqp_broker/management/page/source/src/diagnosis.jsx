@@ -103,10 +103,10 @@ export function Nodes() {
       </FormDialog>}
       {error && <Failed error={error} />}
       {data?.map((node) => (
-        <Panel title={<Name>{node.name}</Name>} actions={<>{node.mem_alarm && <Sign kind="bad">memory is short</Sign>}{node.disk_free_alarm && <Sign kind="bad">{node.disk_free_alarm_reason ?? "the disk is full"}</Sign>}<Sign kind={node.running ? "ok" : "bad"}>{node.running ? `up ${duration(node.uptime)}` : "down"}</Sign></>}>
+        <Panel title={<Name>{node.name}</Name>} actions={<>{node.mem_alarm && <Sign kind="bad">memory is short</Sign>}{node.disk_free_alarm && <Sign kind="bad">{node.disk_free_alarm_reason ?? "the disk is full"}</Sign>}<Sign kind={node.running ? "ok" : "bad"}>{node.running ? `${node.role ? `${node.role}, ` : ""}up ${duration(node.uptime)}` : "down"}</Sign></>}>
           <Pairs pairs={[
-            ["Memory", `${bytes(node.mem_used)} of ${bytes(node.mem_limit)}`], ["Disk free", `${bytes(node.disk_free)}, at least ${bytes(node.disk_free_limit)}`], ["File descriptors", `${count(node.fd_used)} of ${count(node.fd_total)}`],
-            ["Connections", count(node.sockets_used)], ["Process", node.os_pid], ["Processors", node.processors], ["Data", <Name>{node.db_dir}</Name>],
+            ["Memory", `${bytes(node.mem_used)} of ${bytes(node.mem_limit)}`], ["Disk free", node.disk_free_limit > 0 ? `${bytes(node.disk_free)}, at least ${bytes(node.disk_free_limit)}` : null], ["File descriptors", `${count(node.fd_used)} of ${count(node.fd_total)}`],
+            ["Connections", count(node.sockets_used)], ["Process", node.os_pid], ["Processors", node.processors], ["Data", node.db_dir ? <Name>{node.db_dir}</Name> : null],
           ]} />
         </Panel>
       ))}

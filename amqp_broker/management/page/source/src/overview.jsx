@@ -116,10 +116,10 @@ function Meter({ label, used, limit, words, alarm }) {
 }
 
 function Node() {
-  const { data } = useLive("/api/nodes?columns=name,uptime,mem_used,mem_limit,mem_alarm,disk_free,disk_free_limit,disk_free_alarm,fd_used,fd_total,os_pid");
+  const { data } = useLive("/api/nodes?columns=name,role,uptime,mem_used,mem_limit,mem_alarm,disk_free,disk_free_limit,disk_free_alarm,fd_used,fd_total,os_pid");
   if (!data) return null;
   return data.map((node) => (
-    <Panel title={<Name>{node.name}</Name>} actions={<span class="quiet">up {duration(node.uptime)}, process {node.os_pid}</span>}>
+    <Panel title={<Name>{node.name}</Name>} actions={<span class="quiet">{node.role && `${node.role}, `}up {duration(node.uptime)}, process {node.os_pid}</span>}>
       <div class="meters">
         <Meter label="Memory" used={node.mem_used} limit={node.mem_limit} alarm={node.mem_alarm} words={`${bytes(node.mem_used)} of ${bytes(node.mem_limit)}`} />
         {node.disk_free_limit > 0 && <Meter label="Disk" used={node.disk_free_limit} limit={node.disk_free} alarm={node.disk_free_alarm} words={`${bytes(node.disk_free)} free, ${bytes(node.disk_free_limit)} needed`} />}
