@@ -89,7 +89,8 @@ class BrokerServer:
         self.chosen_settings = settings
         self.settings = with_memory_limits(settings, self.memory)
         self.limits = ResourceLimits(self.settings, self.memory.size_bytes)
-        self.log_lines = LogLines()
+        self._own_log_lines = LogLines()
+        self.log_lines = self._own_log_lines  # or those of the node, which has them before it owns a broker, and after
         self.started_s = self.ending_since_s = time.monotonic()
         self._clock = clock or SystemClock()
         self._broker = broker
@@ -244,7 +245,7 @@ class BrokerServer:
                 await self._say_farewell()
                 nursery.cancel_scope.cancel()
         finally:
-            self.log_lines.detach()
+            self._own_log_lines.detach()
             self.ended.set()
             if self._journal is not None:
                 finish_what_is_held(self.broker)

@@ -76,6 +76,12 @@ def test_a_command_that_waits_is_answered_when_the_node_owns_the_broker_no_more(
     assert not server.broker.awaiting_commit
 
 
+def test_the_log_that_administrators_see_is_the_nodes_from_its_start_on(tmp_path: Path) -> None:
+    node = node_in(tmp_path)
+    for server in (node._new_server(cast(OutputGate, None), 0), node._new_empty_server(Settings(port=0))):
+        assert server.log_lines is node._log_lines
+
+
 @pytest.mark.parametrize(
     ("owner_id", "said"),
     [

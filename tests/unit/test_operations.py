@@ -334,3 +334,16 @@ async def test_the_level_of_the_log_changes(tmp_path: Path, monkeypatch: pytest.
             assert not LOGGER.isEnabledFor(logging.CRITICAL)
         finally:
             LOGGER.setLevel(before)
+
+
+@in_real_time
+async def test_a_server_that_ends_leaves_the_lines_of_its_node_as_they_are(tmp_path: Path) -> None:
+    lines = log_lines.LogLines()
+    lines.attach()
+    try:
+        async with operated(tmp_path) as server:
+            server.log_lines = lines
+        log_event(logging.WARNING, "what comes after it")
+        assert lines.lines[-1][1].getMessage() == "what comes after it"
+    finally:
+        lines.detach()
