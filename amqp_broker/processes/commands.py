@@ -41,10 +41,11 @@ OF_ROOT: Final = (
     "vhosts.protect",
     "vhosts.delete",
 )
+CLOSE_MANY: Final = "connections.close-many"
 OF_ALL: Final = (  # added up
     "broker.stats",
     "connections.close",
-    "connections.close-many",
+    CLOSE_MANY,
     "drops.count",
     "federation.restart",
     "plugins.disable",
@@ -143,6 +144,11 @@ class ProcessCommands:
                 return
             is_there = True
             result = _together(result, last["result"])
+            if command == CLOSE_MANY and arguments.get("limit"):
+                left = arguments["limit"] - result
+                if left <= 0:
+                    break
+                line = json.dumps({**request, "arguments": {**arguments, "limit": left}}).encode()
         if missing is not None and not is_there:
             await send(missing)
             return

@@ -521,6 +521,19 @@ def test_what_one_process_is_asked_alone_is_passed_on_whole(tmp_path: Path) -> N
     assert answers == [{"items": permissions}, *DONE]
 
 
+def test_no_more_connections_are_closed_than_were_asked_for(tmp_path: Path) -> None:
+    class Closing(Asked):
+        async def _ask(self, number: int, line: bytes, pass_on: Any) -> dict[str, Any]:
+            self.asked.append(number)
+            limit = json.loads(line)["arguments"].get("limit")
+            return {"result": 2 if not limit else min(limit, 2)}
+
+    for limit, closed, asked in ((1, 1, [0]), (2, 2, [0]), (3, 3, [0, 1]), (9, 4, [0, 1]), (0, 4, [0, 1])):
+        commands = Closing(tmp_path, {})
+        assert commands.run("connections.close-many", reason="r", limit=limit) == [{"result": closed}]
+        assert commands.asked == asked
+
+
 def test_users_are_listed_with_their_connections_to_all_processes(tmp_path: Path) -> None:
     def of_process(**connections: int) -> list[dict[str, Any]]:
         return [{"items": [{"name": name, "connections": count}]} for name, count in connections.items()] + DONE
