@@ -214,6 +214,8 @@ def backup(file: BackupFile, cluster: options.Cluster = None, config: options.Co
     \b
     amqp-broker cluster backup snapshot --cluster etcd://10.0.0.1:2379/orders
     """
+    if file.is_dir():
+        options.fail(ExitCode.WRONG_USE, f"{file} is a folder: name a file that is to be written")
     configuration = _configuration(cluster, config)
     with _failures_told(file, f"{file} is not written"):
         import trio

@@ -203,7 +203,10 @@ class NodeClients:
                     return
                 with trio.move_on_after(PAUSE_S):
                     await changed.wait()
-        log_event(logging.WARNING, "connection failed", peer=str(peer), reason="no node owns the broker")
+        reason = "no node owns the broker"
+        if shard.owner is not None and not shard.is_owner:
+            reason = f"no link to node '{shard.owner.name}', which owns the broker: 'link failed' says why"
+        log_event(logging.WARNING, "connection failed", peer=str(peer), reason=reason)
 
     async def _answer_about_health(self, stream: trio.abc.Stream) -> bytes:
         """Answer what a load balancer asks each node; returns how a request begins that is for the owner."""

@@ -69,10 +69,11 @@ def cluster_configuration(settings: Settings, *, needs_secret: bool = True) -> C
     if url.scheme not in ("etcd", "etcds") or not url.netloc or not name or "/" in name:
         raise SettingError(f"cluster takes {FORM}, not '{_without_login(settings.cluster)}'")
     _check_secret(settings, needs_secret)
+    _check_link_host(settings)
     login, _, hosts = url.netloc.rpartition("@")
     user, _, password = login.partition(":")
     tls = _tls(settings) if url.scheme == "etcds" else None
-    addresses = tuple(_address(one, unquote(user), unquote(password), tls) for one in hosts.split(","))
+    addresses = tuple(_address(one, unquote(user), unquote(password), tls) for one in hosts.replace(" ", "").split(","))
     return ClusterConfiguration(
         name,
         addresses,
@@ -96,6 +97,14 @@ def _check_secret(settings: Settings, needs_secret: bool) -> None:
         raise SettingError("cluster_secret is missing: give all nodes the same long random text")
 
 
+def _check_link_host(settings: Settings) -> None:
+    """It is told to the other nodes, and those that are for listening everywhere would lead them to themselves."""
+    if settings.link_host in ("0.0.0.0", "::", "*"):  # refused
+        raise SettingError(
+            f"link_host takes the address at which the other nodes reach this one, not '{settings.link_host}'"
+        )
+
+
 def _with_etcd(settings: Settings, needs_secret: bool) -> ClusterConfiguration:
     """Of a node that looks after a member of etcd."""
     certificate = settings.etcd_certificate
@@ -110,6 +119,7 @@ def _with_etcd(settings: Settings, needs_secret: bool) -> ClusterConfiguration:
     if needs_secret and name not in members:
         raise SettingError(f"with_etcd does not name this node, '{name}': name it with node_name")
     _check_secret(settings, needs_secret)
+    _check_link_host(settings)
     is_unset = settings.link_host == DESCRIPTIONS["link_host"].default
     return ClusterConfiguration(
         settings.cluster or NAME,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.etcd_failures import login_advice
 from amqp_broker.cluster.keys import FORMAT, FORMAT_OF_SEVERAL_SHARDS, Keys
 from amqp_broker.cluster.members import EtcdRefused
 from amqp_broker.etcd import messages
@@ -43,9 +44,7 @@ async def check_etcd(etcd: EtcdClient, keys: Keys, shard_count: int) -> None:
     except EtcdRefused as error:
         if error.is_out_of_space:
             raise
-        raise CannotJoin(
-            f"etcd refuses this node: {error}: look at the user and password in the setting cluster"
-        ) from error
+        raise CannotJoin(f"etcd refuses this node: {login_advice(error)}") from error
     if not answer.succeeded:
         formats, counts = (found.entries for found in answer.ranges[:2])
         _check_format(formats[0].value.decode("utf-8", "replace"))

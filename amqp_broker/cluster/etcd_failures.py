@@ -1,4 +1,4 @@
-"""Why a member of etcd cannot be called, in words for who has named it in the settings."""
+"""Why a member of etcd cannot be called, or refuses, in words for who has named it in the settings."""
 
 from __future__ import annotations
 
@@ -52,6 +52,14 @@ def why_ended(error: BaseException, *, is_tls: bool, has_heard: bool) -> str:
     if isinstance(known, _CLOSED) and not has_heard:
         return _WANTS_CERTIFICATE if is_tls else _WANTS_TLS
     return _said(known)
+
+
+def login_advice(refusal: Exception) -> str:
+    """What etcd has said of the user that a node is, and the way out."""
+    if "permission denied" in str(refusal):
+        may = "the user in the setting cluster has to read and write all keys that begin with amqp-broker/ and its name"
+        return f"{refusal}: {may}; a backup wants the role root"
+    return f"{refusal}: look at the user and password in the setting cluster"
 
 
 def _cause_of(error: BaseException) -> BaseException:

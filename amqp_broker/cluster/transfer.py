@@ -21,6 +21,7 @@ import trio
 from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.etcd_checks import check_etcd
 from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.etcd_failures import login_advice
 from amqp_broker.cluster.keys import Keys
 from amqp_broker.cluster.lease import Lease
 from amqp_broker.cluster.members import UNKNOWN_STATUSES, EtcdRefused, EtcdUnavailable, Members, blocking_members
@@ -39,6 +40,7 @@ DIGEST_BYTES: Final = 32  # of SHA-256, at the end of etcd's snapshots
 IMPORTER: Final = "importer"
 LOOK_S: Final = 0.5  # how often it is asked whether etcd is full
 OUT_OF_RANGE: Final = 11  # of gRPC
+OF_LOGIN: Final = "auth: "  # what etcd says of a user where it gives no status of its own, as of a snapshot
 SEVERAL_JOURNALS: Final = (
     "a journal for each shard, and a broker alone has one: 'cluster backup' has all of them, for etcdctl to restore; "
     "to move in or out, export and import definitions over HTTP, and have shovels carry the messages"
@@ -59,7 +61,7 @@ def _explained(error: EtcdUnavailable | EtcdRefused) -> str:
         return "etcd has forgotten the moment that is read, as much is written meanwhile: try again, or stop the nodes"
     if error.is_out_of_space:
         return f"{error}: give it a larger quota, and clear its alarm"
-    return f"etcd refuses this: {error}: look at the user and password in the setting cluster"
+    return f"etcd refuses this: {login_advice(error)}"
 
 
 class _AtOneRevision(StoreAtOneRevision):
@@ -264,7 +266,7 @@ async def _receive_snapshot(etcd: EtcdClient, write: Callable[[bytes], object], 
                 progress(size_bytes, size_bytes + part.remaining_bytes)
                 digest.update((tail + part.data)[:-DIGEST_BYTES])
                 tail = (tail + part.data)[-DIGEST_BYTES:]
-    if ended is not None and ended.status not in (OK, *UNKNOWN_STATUSES):
+    if ended is not None and (ended.status not in (OK, *UNKNOWN_STATUSES) or ended.explanation.startswith(OF_LOGIN)):
         raise EtcdRefused(ended.status, ended.explanation)
     if ended is None or ended.status != OK or digest.digest() != tail:
         raise CannotTransfer("the snapshot did not arrive whole: try again")

@@ -321,6 +321,19 @@ def test_a_node_that_was_killed_and_came_back_is_not_told_that_its_address_is_wr
     assert (said.levelno, said.fields) == (severity, {"owner": "a", "reason": reason})  # type: ignore[attr-defined]
 
 
+def test_a_client_that_waited_in_vain_for_an_owner_that_is_there_is_not_said_to_have_had_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def act(owner: Node) -> None:
+        known, clients = node_of("door", secret="another", settings=Settings(handshake_timeout_ms=100))
+        known.nodes, known.shards[0].claim = {"owner": owner}, b"owner 1"
+        await clients.serve(trio.testing.memory_stream_pair()[0], PEER, AMQP)
+
+    trio.run(with_owner, lambda: True, act)
+    (said,) = [record.fields for record in caplog.records if record.getMessage() == "connection failed"]  # type: ignore[attr-defined]
+    assert said["reason"] == "no link to node 'a', which owns the broker: 'link failed' says why"
+
+
 def test_clients_wait_for_a_node_that_is_about_to_own_the_broker_and_not_for_one_that_lets_it_go() -> None:
     caller = Caller("orders", "other", "secret")
     known, clients = node_of("owner")

@@ -189,5 +189,7 @@ def test_without_etcd_a_command_says_so_in_a_line(tmp_path: Path) -> None:
     assert "is etcd running" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+    done = command("cluster", "backup", str(tmp_path), "--cluster", "etcd://127.0.0.1:1/none")
+    assert (done.returncode, "is a folder: name a file" in done.stderr) == (2, True)
     done = command("cluster", "backup", str(tmp_path / "file"))
     assert (done.returncode, "name the cluster" in done.stderr) == (2, True)

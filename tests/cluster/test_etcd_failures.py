@@ -12,9 +12,12 @@ import pytest
 import trio
 import trustme
 
+from amqp_broker.cluster.configuration import cluster_configuration
 from amqp_broker.cluster.etcd_client import EtcdClient
-from amqp_broker.cluster.members import Address, Credentials, EtcdUnavailable, Member
+from amqp_broker.cluster.etcd_failures import login_advice
+from amqp_broker.cluster.members import Address, Credentials, EtcdRefused, EtcdUnavailable, Member
 from amqp_broker.etcd import messages
+from amqp_broker.settings import SettingError, Settings
 
 AUTHORITY, OTHER_AUTHORITY = trustme.CA(), trustme.CA()
 
@@ -98,6 +101,29 @@ def test_a_mistake_about_tls_is_named(
     assert text.startswith("it")
     assert words in text
     assert "SSL" not in text
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "*"])
+def test_an_address_that_leads_each_node_to_itself_is_refused(host: str) -> None:
+    settings = Settings(cluster="etcd://10.0.0.1:2379,10.0.0.2/orders", cluster_secret="s", link_host=host)
+    with pytest.raises(SettingError, match="link_host takes the address at which the other nodes reach this one"):
+        cluster_configuration(settings)
+
+
+def test_members_may_be_named_with_spaces_between_them() -> None:
+    settings = Settings(cluster="etcd://10.0.0.1:2379, 10.0.0.2/orders", cluster_secret="s")
+    assert list(map(str, cluster_configuration(settings).addresses)) == ["10.0.0.1:2379", "10.0.0.2:2379"]
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("etcdserver: permission denied", "has to read and write all keys"),
+        ("etcdserver: authentication failed, invalid user ID or password", "look at the user and password"),
+    ],
+)
+def test_who_is_refused_is_told_what_it_lacks(said: str, words: str) -> None:
+    assert words in login_advice(EtcdRefused(7, said))
 
 
 def test_each_member_is_named_with_its_own_reason() -> None:

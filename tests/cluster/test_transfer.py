@@ -174,6 +174,7 @@ def test_a_backup_takes_what_comes_at_once_however_much_it_is() -> None:
     ("ended", "error", "text"),
     [
         ([Ended(1, 7, "etcdserver: permission denied")], EtcdRefused, "permission denied"),
+        ([Ended(1, 2, "auth: permission denied")], EtcdRefused, "permission denied"),
         ([Ended(1, 14, "etcdserver: server stopped")], CannotTransfer, "did not arrive whole"),
         ([], CannotTransfer, "did not arrive whole"),
     ],
