@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-TIMEOUT_S = 30.0  # for what must come
+from interop.waiting import PATIENCE_S
+
 ANSWER = 0x8000
 (
     DECLARE_PUBLISHER, PUBLISH, CONFIRM, PUBLISH_ERROR, QUERY_SEQUENCE, DELETE_PUBLISHER, SUBSCRIBE, DELIVER, CREDIT,
@@ -302,7 +303,7 @@ class StreamClient(Wire):
 
     def __init__(self, port: int, *, logs_in: bool = True) -> None:
         super().__init__()
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as the clients have it that people use
         self.opened = self.log_in() if logs_in else {}
 

@@ -16,7 +16,6 @@ from interop.waiting import until
 
 FEATURE = "shovels"
 PLUGINS = ("rabbitmq_shovel",)
-PATIENCE_S = 30.0  # a shovel of RabbitMQ's takes a second to begin
 
 
 class WithShovels(StartedBrokers):
@@ -57,7 +56,7 @@ def test_from_a_queue_to_a_queue_until_it_is_empty(
     }  # fmt: skip
     operator.set_parameter("shovel", "s", value)
     ch.declare(to, durable=True)
-    until(lambda: ch.depth(to)[0] == 3 and ch.depth(q)[0] == 0, PATIENCE_S)
+    until(lambda: ch.depth(to)[0] == 3 and ch.depth(q)[0] == 0)
     messages = [ch.get_one(to) for _ in range(3)]
     assert [message.body for message in messages] == [b"0", b"1", b"2"]
     first = messages[0]
@@ -76,7 +75,7 @@ def test_from_a_queue_to_a_queue_until_it_is_empty(
         "src-queue": q,
         "dest-queue": to,
     }
-    until(lambda: not operator.export().get("parameters"), PATIENCE_S)  # it has gone by itself
+    until(lambda: not operator.export().get("parameters"))  # it has gone by itself
 
 
 @pytest.mark.parametrize("mode", ["on-confirm", "on-publish", "no-ack"])
@@ -99,7 +98,7 @@ def test_from_an_exchange_to_an_exchange(
         ch.publish(x, "b.a", b"other")
         return ch.depth(q)[0] > 0
 
-    until(has_arrived, PATIENCE_S)
+    until(has_arrived)
     message = ch.get_one(q)
     operator.clear_parameter("shovel", "s")
     assert (message.exchange, message.routing_key, message.body) == (other, "a.b", b"body")
