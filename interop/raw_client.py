@@ -344,13 +344,15 @@ class Client:
                 self._fail(f"wanted {wanted} on channel {channel}, nothing came within {self.timeout_s} s")
 
     def closes_instead(self, method: MethodType, *, channel: int) -> bool:
-        """Whether the broker closes the connection and does not send this method; what comes stays to be expected."""
+        """Whether the broker closes the channel or the connection, and does not send this method; what comes stays to
+        be expected."""
         deadline = time.monotonic() + self.timeout_s
         while not any(found.method is method for found in self._queues.get(channel, ())):
-            if any(found.method is Connection.Close for found in self._queues.get(0, ())):
+            closes = (*self._queues.get(0, ()), *self._queues.get(channel, ()))
+            if any(found.method in (Channel.Close, Connection.Close) for found in closes):
                 return True
             if self.ended or not self._read(deadline):
-                self._fail(f"wanted {method.name} on channel {channel}, or Connection.Close")
+                self._fail(f"wanted {method.name} on channel {channel}, or a close")
         return False
 
     def expect_connection_close(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from interop import brokers
-from interop.raw_client import REPLY_TIMEOUT_S, Basic, Channel, ChannelUnderTest, Client
+from interop.raw_client import REPLY_TIMEOUT_S, Basic, ChannelUnderTest
 from interop.test_queue_expiry import exists
 from interop.under_test import BrokerUnderTest
 from interop.waiting import until
@@ -77,23 +77,16 @@ def restarted_brokers() -> Iterator[dict[brokers.Choice, brokers.BrokerProcess]]
         process.stop()
 
 
-def wait_for_streams(process: brokers.BrokerProcess, test: str) -> None:
-    """RabbitMQ takes clients before its streams are back: who consumes from one is told that its node is down."""
+def are_streams_back(process: brokers.BrokerProcess, test: str) -> bool:
+    """Whether a stream can be read. RabbitMQ takes clients before: who consumes then has its channel or its connection
+    closed, with RabbitMQ 3.10 after consume-ok."""
     asking = BrokerUnderTest(process, test, REPLY_TIMEOUT_S)
-    client = asking.connect()
-    until(lambda: is_up(client, "stream"))
+    ch = asking.channel()
+    ch.qos(1)
+    ch.send(Basic.Consume, queue="stream", arguments={"x-stream-offset": "first"})
+    are_back = not ch.client.closes_instead(Basic.Deliver, channel=ch.number)
     asking.clean_up()
-
-
-def is_up(client: Client, stream: str) -> bool:
-    """Whether a stream can be consumed from."""
-    ch = client.channel()
-    ch.call(Basic.Qos, prefetch_count=1)
-    ch.send(Basic.Consume, queue=stream)
-    if ch.next().method is Basic.ConsumeOk:
-        return True
-    ch.send(Channel.CloseOk)
-    return False
+    return are_back
 
 
 @pytest.fixture
@@ -109,7 +102,7 @@ def ch(
         before.clean_up()
         process.restart()
         if process.kind == brokers.RABBITMQ:
-            wait_for_streams(process, broker.test)
+            until(lambda: are_streams_back(process, broker.test))
     after = BrokerUnderTest(restarted_brokers[broker.choice], broker.test, REPLY_TIMEOUT_S)
     yield after.channel()
     after.clean_up()

@@ -152,9 +152,12 @@ def test_conditions_of_a_deletion(ch: ChannelUnderTest, q: str, condition: dict[
 
 
 def consume(ch: ChannelUnderTest, q: str, offset: Any = None, *, prefetch: int = 10, **fields: Any) -> str:
+    """A consumer that has found its place: RabbitMQ answers before, and then looks for it."""
     ch.qos(prefetch)
     arguments = {} if offset is None else {"x-stream-offset": offset}
-    return ch.consume(q, arguments=arguments | fields.pop("arguments", {}), **fields)
+    tag = ch.consume(q, arguments=arguments | fields.pop("arguments", {}), **fields)
+    ch.sync()
+    return tag
 
 
 def offsets(ch: ChannelUnderTest, count: int) -> list[tuple[Any, bytes]]:
@@ -182,7 +185,6 @@ def test_at_the_end(client: Client, ch: ChannelUnderTest, q: str, offset: Any) -
     filled(ch, q, b"0", b"1", b"2")
     reader = client.channel()
     consume(reader, q, offset)
-    reader.sync()
     ch.publish("", q, b"3")
     assert offsets(reader, 1) == [(3, b"3")]
 
