@@ -7,6 +7,7 @@ Not here: what is asked.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import re
@@ -21,6 +22,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -34,7 +36,6 @@ CLEAN_STOP_TIMEOUT_S = 120.0  # where what is kept counts: SIGKILL would lose so
 COMMAND_TIMEOUT_S = 300.0  # of rabbitmqctl and of ours; on a machine that has ten times too much to do 60 were too few
 STARTED = b" completed with "  # so many plugins: RabbitMQ's last word on its output when it starts
 PORTS = range(20_000, 32_000)
-WORKERS_MAX = 8  # of pytest-xdist, each with ports of its own
 AS_DOOR = "INTEROP_AS_DOOR"  # a variable that is set where each broker of ours is to be a cluster, asked at a door
 OF_SECOND_PROCESS = "INTEROP_OF_SECOND_PROCESS"  # likewise where `/` is to be its second process's, not the root's
 DEFAULT_SERIES = "3.13"  # what ours behaves like when it is not told
@@ -514,27 +515,40 @@ def find_rabbitmq_4() -> Installation | None:
 INSTALLATIONS = {"3.10": find_rabbitmq, "4.0": find_rabbitmq_4}
 
 
-_given_ports: set[int] = set()  # 1,500 for each worker: more than a run asks for
+# Whoever has a port has a lock on that byte of the file, which ends with the process: RabbitMQ takes seconds until it
+# binds one, and meanwhile another worker, or somebody else's tests, would find it free.
+_PORTS_GIVEN = Path(tempfile.gettempdir()) / f"amqp-broker-ports-{os.getuid()}"
+_given_ports: set[int] = set()  # by this process, whose own locks do not keep it out
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that were free a moment ago, and that the system gives to no client meanwhile.
+    """Ports of 127.0.0.1 that were free a moment ago, that the system gives to no client, and that no tests get again
+    while this process runs."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.choice(PORTS)
+        if port not in _given_ports and _is_free(port):
+            found.append(port)
+            _given_ports.add(port)
+    return found
 
-    A RabbitMQ takes seconds until it binds them, so they are not of those that connections go out from, nor of those
-    that another worker of pytest-xdist picks, nor of those that this one has been given before.
-    """
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    ports = [port for port in PORTS[int(worker) % WORKERS_MAX :: WORKERS_MAX] if port not in _given_ports]
-    with contextlib.ExitStack() as stack:
-        found: list[int] = []
-        while len(found) < count:
-            one = stack.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                one.bind(("127.0.0.1", random.choice(ports)))
-                port = one.getsockname()[1]
-                found.append(port)
-                _given_ports.add(port)
-        return found
+
+def _is_free(port: int) -> bool:
+    """Whether nobody listens there; then it is locked."""
+    try:
+        fcntl.lockf(_locks(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except (BlockingIOError, PermissionError):
+        return False
+    with contextlib.suppress(OSError), socket.socket() as one:
+        one.bind(("127.0.0.1", port))
+        return True
+    return False
+
+
+@cache
+def _locks() -> int:
+    """The file's descriptor, open as long as the process runs: closing it gives all locks back."""
+    return os.open(_PORTS_GIVEN, os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def end_process(
