@@ -13,13 +13,13 @@ from amqp_broker.broker.queues import stream_log_chunk
 from amqp_broker.broker.queues.stream_log import StreamLog
 from amqp_broker.broker.queues.stream_log_chunk import PART_BYTES_MAX, PART_DURATION_MS_MAX, PAUSE_MS, PAUSE_OFFSETS_MIN
 
-CHUNK_ENTRIES = 7
+CHUNK_ENTRIES = 12
 PART_ENTRIES = 3
 
 ENTRIES = st.tuples(
     st.sampled_from([0, 1, 50, 150, 999, 1000, 1001, 100_000, 2**32]),  # ms after the one before
     st.sampled_from([0, 0, 1, 3, 70]),  # records of a block; 0 for what is none
-    st.integers(1, 3),  # further in the journal
+    st.sampled_from([1, 1, 1, 1, 1, 2, 3]),  # further in the journal
     st.sampled_from([0, 1, 100, 400_000, 2_000_000]),  # bytes
 )
 LIMITS = st.tuples(st.none() | st.integers(0, 5_000_000), st.none() | st.sampled_from([0, 500, 2_000, 200_000]))

@@ -19,6 +19,7 @@ from amqp_broker.broker.queues import stream_log, stream_log_chunk
 from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.broker.queues.stream_headers import OffsetHeaders
 from amqp_broker.broker.queues.stream_log import StreamLog
+from amqp_broker.broker.queues.stream_log_chunk import StreamChunk
 from amqp_broker.journal.failures import FormatNotSupported
 from amqp_broker.wire.content import Properties, encode_content_header
 from amqp_broker.wire.table import Table
@@ -407,6 +408,26 @@ def test_references_take_as_little_memory_as_they_can() -> None:
     assert isinstance(log._chunks[0]._references, range)
     assert [getattr(chunk._references, "itemsize", 0) for chunk in log._chunks[1:]] == [2, 4, 8, 8]
     assert [list(references) for _, references in log.parts(0, 17)] == chunks
+
+
+@pytest.mark.parametrize("batches", [[16_384], [1, 16_383], [5_000, 5_000, 5_000, 1_384], [30] * 546 + [4]])
+def test_references_of_entries_that_come_many_at_a_time_take_next_to_no_memory(batches: list[int]) -> None:
+    references: list[int] = []
+    for size in batches:
+        first = references[-1] + 2 if references else 10**12  # a batch leaves one out
+        references += range(first, first + size)
+    tracemalloc.start()
+    chunk = StreamChunk(0, 0)
+    for reference in references:
+        chunk.append(reference, 1, 0)
+    chunk.close()
+    used_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used_bytes < 1_200 + 4 * len(batches)
+    assert list(chunk.references()) == references
+    for start, end in ((0, 1), (1, 2), (16_383, 16_384), (29, 31), (5_000, 15_001), (16_384, 16_400), (7, 7)):
+        assert list(chunk.references(start, end)) == references[start:end]
+    assert chunk.last_reference == references[-1]
 
 
 def test_blocks_take_as_little_memory_as_they_can() -> None:

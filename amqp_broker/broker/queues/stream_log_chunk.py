@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from amqp_broker.broker.message import Message
+from amqp_broker.broker.queues.number_runs import NumberRuns, runs_of_most
 from amqp_broker.broker.queues.stream_block import BlockCounts
 from amqp_broker.broker.queues.stream_parts import SPAN_MS_MAX, ChunkParts, ends_in_little, packed
 
@@ -76,7 +77,7 @@ class StreamChunk:
         self._ends: Sequence[int] | None = None  # behind each entry, from _origin on; None where there is no block
         self._entries = _NO_ENTRIES  # in each that is a block, else 0; empty where each has as many as records
         self._before_references = 0  # what is to be added to each
-        self._references: Sequence[int] = array("Q")
+        self._references: Sequence[int] | NumberRuns = array("Q")
 
     @property
     def end_offset(self) -> int:
@@ -219,20 +220,27 @@ class StreamChunk:
             self._end_last_part(parts)
             parts.close(self._ends)
         if len(references):
-            self._before_references = before = references[0] - 1
-            self._references = ends_in_little([reference - before for reference in references])
+            assert not isinstance(references, NumberRuns), "a chunk is closed once"
+            before = references[0] - 1
+            little = [reference - before for reference in references]
+            self._references = runs_of_most(little) or ends_in_little(little)
+            self._before_references = before
 
     # --- what there is
 
     def references(self, start: int = 0, end: int = sys.maxsize) -> array[int]:
         """Of the journal's records, one for each of some entries; none where there is no journal."""
-        before = self._before_references
-        return array("Q", [before + one for one in self._references[start:end]])
+        before, references = self._before_references, self._references
+        some = references.between(start, end) if isinstance(references, NumberRuns) else references[start:end]
+        return array("Q", [before + one for one in some])
 
     @property
     def last_reference(self) -> int:
         """The last of them; 0 where there is none."""
-        return self._before_references + self._references[-1] if len(self._references) else 0
+        references = self._references
+        if isinstance(references, NumberRuns):
+            return self._before_references + references.last
+        return self._before_references + references[-1] if len(references) else 0
 
     def message(self, place: int) -> Message:
         """One of the entries, where there is no journal."""
