@@ -16,12 +16,21 @@ from __future__ import annotations
 import argparse
 import json
 import tracemalloc
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import accumulate
 from pathlib import Path
+from random import Random
+from typing import cast
 
 from amqp_broker.broker.queues.stream_log import StreamLog
+from amqp_broker.journal.blocks import BLOCK_HEADER_BYTES
+from amqp_broker.journal.files import File
+from amqp_broker.journal.index import Segment
+from amqp_broker.journal.index_pages import DEAD, SINGLE, fills_page
+from amqp_broker.journal.segments import SEGMENT_HEADER_BYTES
 from benchmarks.brokers import COMPILED, OURS, await_rest, cpu_s, memory_bytes
 from benchmarks.brokers import _environment as environment_of
 from benchmarks.client import Client
@@ -36,7 +45,8 @@ BODY_BYTES = 12
 AT_ONCE = 5_000  # messages of AMQP 0-9-1 that are written before their arrival is waited for
 THOUSAND = 1_000
 INDEXED_RECORDS = 100_000
-JOURNAL_BYTES = 5  # for each record (``journal/index.py``)
+OVERHEAD_BYTES = 96  # of a record, beside the body
+BATCH = 1000  # records that come together, where not one by one
 
 
 class HastyBroker(OurBroker):
@@ -139,39 +149,74 @@ class Pattern:
         block_bytes: of such a record.
         step_ms: from one record to the next.
         records: so many are the journal's for each of the stream, others between them.
+        batch: so many of the journal's come in one batch, which leaves a number out.
+        varied_bytes: so many bytes a record may have more.
     """
 
     block: tuple[int, int] | None = None
     block_bytes: int = BODY_BYTES
     step_ms: float = 0.05
     records: int = 1
+    batch: int = BATCH
+    varied_bytes: int = 0
 
     def indexed(self) -> tuple[float, float]:
         """The bytes in memory for a thousand entries: the stream's, and the journal's while nothing was dropped."""
-        per_record = self.block[1] if self.block else 1
         tracemalloc.start()
         log = StreamLog(has_journal=True)
         for number in range(INDEXED_RECORDS):
-            reference, wall_ms = 1 + number * self.records, int(1_800_000_000_000 + number * self.step_ms)
+            place, wall_ms = number * self.records, int(1_800_000_000_000 + number * self.step_ms)
+            reference = 1 + place + place // self.batch
             if self.block is None:
                 log.append_stored(reference, self.block_bytes, wall_ms)
             else:
                 log.append_stored_block(reference, self.block_bytes, self.block, wall_ms)
         used_bytes, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        return used_bytes / len(log) * THOUSAND, JOURNAL_BYTES * self.records / per_record * THOUSAND
+        return used_bytes / len(log) * THOUSAND, self.journal_bytes() / len(log) * THOUSAND
+
+    def journal_bytes(self) -> int:
+        """What the journal's index takes for all of them, once it is packed."""
+        tracemalloc.start()
+        segment = self.journal_index()
+        used_bytes, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        del segment
+        return used_bytes
+
+    def journal_index(self) -> Segment:
+        """The journal's index of all of them, packed."""
+        random = Random(1)
+        segment = Segment("", "", (1, 1), cast(File, None), 1)
+        flags, offsets = bytearray(), array("I")
+        first, end = 1, SEGMENT_HEADER_BYTES
+        least_bytes = OVERHEAD_BYTES + self.block_bytes
+        for _ in range(INDEXED_RECORDS * self.records // self.batch):
+            sizes = [least_bytes + random.randint(0, self.varied_bytes) for _ in range(self.batch)]
+            some = list(accumulate(sizes, initial=end + BLOCK_HEADER_BYTES))
+            end = some[-1]
+            flags += bytes([SINGLE]) * self.batch + bytes([DEAD])
+            offsets.extend(some)
+            if fills_page(len(flags)):
+                offsets.append(end)
+                segment.append_packed(first, flags, offsets, None)
+                first, end = first + len(flags), SEGMENT_HEADER_BYTES  # one file of all would be too large
+                flags, offsets = bytearray(), array("I")
+        return segment
 
 
 PATTERNS = {
-    "frames, 256 KiB at once": Pattern((9_000, 9_000), 262_144, 20),
-    "frames, 28 KiB at once": Pattern((1_000, 1_000), 28_672, 2),
-    "sub-batches of 100, 256 KiB at once": Pattern((160, 16_000), 262_144, 20),
-    "sub-batches of 100, 32 KiB at once": Pattern((20, 2_000), 32_768, 2),
+    "frames, 256 KiB at once": Pattern((9_000, 9_000), 262_144, 20, batch=10),
+    "frames, 28 KiB at once": Pattern((1_000, 1_000), 28_672, 2, batch=10),
+    "sub-batches of 100, 256 KiB at once": Pattern((160, 16_000), 262_144, 20, batch=10),
+    "sub-batches of 100, 32 KiB at once": Pattern((20, 2_000), 32_768, 2, batch=10),
     "AMQP 0-9-1": Pattern(),
+    "AMQP 0-9-1, 30 at once": Pattern(batch=30),
+    "AMQP 0-9-1, of 0 to 255 bytes more": Pattern(varied_bytes=255),
     "AMQP 0-9-1, beside a queue's": Pattern(records=2),
-    "AMQP 0-9-1, one a second": Pattern(step_ms=1000),
-    "AMQP 0-9-1, one a second, beside four of queues": Pattern(step_ms=1000, records=5),
-    "a frame of one message a second": Pattern((1, 1), 48, 1000),
+    "AMQP 0-9-1, one a second": Pattern(step_ms=1000, batch=1),
+    "AMQP 0-9-1, one a second, beside four of queues": Pattern(step_ms=1000, records=5, batch=1),
+    "a frame of one message a second": Pattern((1, 1), 48, 1000, batch=1),
 }
 
 

@@ -15,7 +15,7 @@ from amqp_broker.journal.blocks import BLOCK_BYTES_MAX
 from amqp_broker.journal.checksums import Piece, data_of
 from amqp_broker.journal.failures import JournalError
 from amqp_broker.journal.files import File
-from amqp_broker.journal.index import DEAD, SHARED, SINGLE
+from amqp_broker.journal.index_pages import DEAD, SHARED, SINGLE
 from amqp_broker.journal.records import Record, Runs, Unwritten, encode_unwritten
 
 _ENCODED_AT_ONCE: Final = 1024

@@ -15,7 +15,8 @@ from amqp_broker.explanations import system_reason
 from amqp_broker.journal.blocks import BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES
 from amqp_broker.journal.failures import JournalDamaged, JournalFailed
 from amqp_broker.journal.files import File
-from amqp_broker.journal.index import DEAD, Segment
+from amqp_broker.journal.index import PageOrPacked, Segment
+from amqp_broker.journal.index_pages import DEAD
 from amqp_broker.journal.records import (
     RECORD_HEADER_BYTES,
     Part,
@@ -46,23 +47,26 @@ class LyingRecord(NamedTuple):
     rest: FileStretch
 
 
-def read_record(segment: Segment, index: int) -> Record:
-    """The record at an index of a segment.
+def read_record(segment: Segment, extent: tuple[int, int]) -> Record:
+    """The record in some bytes of a segment.
+
+    Args:
+        extent: their offset, and how many they are.
 
     Raises:
         JournalDamaged: it is not what was written.
         JournalFailed: the disk cannot read it.
     """
     try:
-        return _read_record(segment, index)
+        return _read_record(segment, extent)
     except JournalDamaged:
         if not _restore(segment):
             raise
-        return _read_record(segment, index)
+        return _read_record(segment, extent)
 
 
-def _read_record(segment: Segment, index: int) -> Record:
-    start, size = segment.extent(index)
+def _read_record(segment: Segment, extent: tuple[int, int]) -> Record:
+    start, size = extent
     record = decode_record(_whole_record(segment, start, _read(segment, start, size)))
     if record is None:
         raise JournalDamaged(segment.full_name, start, "a record fails its checksum")
@@ -175,10 +179,7 @@ def lying_near(
     file, head_bytes = segment.file, RECORD_HEADER_BYTES + head_bytes
     lying: list[LyingRecord] = []
     for reference in islice(references, first, None):
-        index = segment.index_of(reference)
-        if index < 0 or segment.flags[index] == DEAD:
-            break
-        start, size = segment.extent(index)
+        start, size = segment.extent_of(reference)
         if not head_bytes + rest_bytes_min <= size <= BLOCK_BYTES_MAX:
             break
         head = file.read_now(start, head_bytes)
@@ -208,11 +209,15 @@ def _starts_near(segment: Segment, references: Sequence[int], first: int, slice_
     """Where those records begin that begin in one slice of a segment, in order, and where the last one ends."""
     starts: list[int] = []
     slice_start = slice_end = 0
+    page = segment.page_of(references[first])
     for reference in islice(references, first, None):
-        index = segment.index_of(reference)
-        if index < 0 or segment.flags[index] == DEAD:
+        index = page.index_of(reference)
+        if index < 0:
+            page = segment.page_of(reference)
+            index = page.index_of(reference)
+        if index < 0 or page.flags[index] == DEAD:
             break
-        start, size = segment.extent(index)
+        start, size = page.extent(index)
         if not starts:
             slice_start = slice_end = start
         is_far = start >= slice_start + slice_bytes or start < slice_end or (size > slice_bytes and len(starts) > 0)
@@ -237,45 +242,46 @@ def _restore(segment: Segment) -> bool:
         raise JournalFailed(f"reading {segment.full_name} failed: {system_reason(error)}") from error
 
 
-def live_records(segment: Segment, flags: bytes) -> Iterator[list[EncodedRecord]]:
+def live_records(segment: Segment, pages: Sequence[PageOrPacked]) -> Iterator[list[EncodedRecord]]:
     """All live records of a segment, in slices that are near each other in the file, each read at once.
 
     Args:
         segment: it may go on changing meanwhile.
-        flags: a copy of its flags.
+        pages: its pages, as they were at one moment.
 
     Raises:
         JournalDamaged: a record is not what was written.
     """
     wanted: list[tuple[int, list[int]]] = []
-    for index in compress(range(len(flags)), flags):
-        start = segment.offsets[index]
-        reference = segment.reference_at(index)
-        if wanted and wanted[-1][0] == start:
-            wanted[-1][1].append(reference)
-            continue
-        if wanted and start - wanted[0][0] > SLICE_BYTES:
-            yield _read_slice(segment, wanted)
-            wanted = []
-        wanted.append((start, [reference]))
+    wanted_end = 0
+    for page in segment.unpacked(pages):
+        for index in compress(range(len(page.flags)), page.flags):
+            start, size = page.extent(index)
+            reference = page.reference_at(index)
+            if wanted and wanted[-1][0] == start:
+                wanted[-1][1].append(reference)
+                continue
+            if wanted and start - wanted[0][0] > SLICE_BYTES:
+                yield _read_slice(segment, wanted, wanted_end)
+                wanted = []
+            wanted.append((start, [reference]))
+            wanted_end = start + size
     if wanted:
-        yield _read_slice(segment, wanted)
+        yield _read_slice(segment, wanted, wanted_end)
 
 
-def _read_slice(segment: Segment, wanted: list[tuple[int, list[int]]]) -> list[EncodedRecord]:
+def _read_slice(segment: Segment, wanted: list[tuple[int, list[int]]], end: int) -> list[EncodedRecord]:
     try:
-        return _read_slice_once(segment, wanted)
+        return _read_slice_once(segment, wanted, end)
     except JournalDamaged:
         if not segment.file.restore():
             raise
-        return _read_slice_once(segment, wanted)
+        return _read_slice_once(segment, wanted, end)
 
 
-def _read_slice_once(segment: Segment, wanted: list[tuple[int, list[int]]]) -> list[EncodedRecord]:
+def _read_slice_once(segment: Segment, wanted: list[tuple[int, list[int]]], end: int) -> list[EncodedRecord]:
     first_start = wanted[0][0]
-    last_start, last_claims = wanted[-1]
-    _, last_size = segment.extent(segment.index_of(last_claims[-1]))
-    data = segment.file.read_at(first_start, last_start + last_size - first_start)
+    data = segment.file.read_at(first_start, end - first_start)
     result = []
     for start, claims in wanted:
         at = start - first_start

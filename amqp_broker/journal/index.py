@@ -1,57 +1,67 @@
 """The index of the segments on disk, in memory: where each record lies and which of its claims are live.
 
-Holds packed arrays, five bytes for each reference in a fresh segment and thirteen for each live one in a rewritten one,
-and no object a record. Does not read nor write files; it only says where to read.
+Holds the pages of each segment (``index_pages.py``), and which of them are packed: all but some that came last, or
+in which something was dropped a while ago. Does not read nor write files; it only says where to read.
 
-One thread, the owner's, changes it. Others may look a record up at any time: arrays only grow at their ends, and the
-table of segments is replaced as a whole, never changed.
+One thread, the owner's, changes it. Others may look a record up at any time: lists and arrays only grow at their ends,
+a page is replaced as a whole, by the same one in another form, and so is the table of segments.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
-from itertools import compress, islice, repeat
-from operator import sub
-from typing import Final
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, TypeAlias
 
 from amqp_broker.journal.files import File
+from amqp_broker.journal.index_pages import (
+    DEAD,
+    SINGLE,
+    IndexPage,
+    cut_into_pages,
+    live_bytes_of,
+    unpacked,
+)
 from amqp_broker.journal.records import Runs
 
-DEAD: Final = 0
-SINGLE: Final = 1
-"""The flag of a live claim that is its record's only one."""
-SHARED: Final = 2
-"""The flag of a live claim of a record that began with several."""
+RECENT_PAGES = 64
+"""So many are not packed: most messages of queues are dropped soon after they came."""
+REFERENCES_PER_LOOK = 256
+"""A page is looked at whenever as many have come or gone: twice as often as pages come."""
+_LOOKS_MAX: Final = 16  # after a batch that brings little: each takes up to a tenth of a millisecond
 
 _NO_REFERENCE: Final = 2**64
+_NO_PAGE: Final = IndexPage(0, bytearray(), array("I", [0]))
+"""In the place of one in which all is dead, too."""
+
+PageOrPacked: TypeAlias = IndexPage | bytes
 
 
 class Segment:
-    """One segment's records by reference.
-
-    The record of the reference at an index lies at ``offsets[index]``; the next different offset is one past its end.
-    All claims of a record have the same offset. ``references`` is None where they follow each other without a gap from
-    ``first_reference``. ``offsets`` has one entry more than ``flags``: the end of the last record.
-    """
+    """One segment's records by reference, page by page."""
 
     __slots__ = (
-        "_first_live",
+        "_end_offset",
+        "_end_reference",
+        "_firsts",
+        "_has_gaps",
+        "_live_from",
+        "_pages",
+        "_unpacked",
         "disk_bytes",
         "drops",
         "file",
         "first_number",
         "first_reference",
-        "flags",
         "full_name",
         "is_damaged",
         "last_number",
         "live_bytes",
         "name",
-        "offsets",
+        "open_pages",
         "overhead_bytes",
-        "references",
     )
 
     def __init__(self, name: str, full_name: str, numbers: tuple[int, int], file: File, first_reference: int) -> None:
@@ -60,16 +70,24 @@ class Segment:
         self.first_number, self.last_number = numbers
         self.file = file
         self.first_reference = first_reference
-        self.references: array[int] | None = None
-        self.offsets: array[int] = array("I", [0])
-        self.flags = bytearray()
         self.drops = Runs()
-        self._first_live = 0  # or further on
+        self._pages: list[PageOrPacked] = []
+        self._firsts = array("Q")  # the first reference of each
+        self._unpacked: tuple[bytes, IndexPage] | None = None  # which was looked into last
+        self._has_gaps = False
+        self._end_reference = first_reference
+        self._end_offset = 0
+        self._live_from = 0  # no page before has a live claim
+        self.open_pages: deque[int] = deque()
+        """The first references of those that are not packed, and may be; those of all segments together, once it is in
+        the index."""
         self.live_bytes = 0
         self.disk_bytes = 0
         self.overhead_bytes = 0
         """What rewriting it once more would not free, as far as is known."""
         self.is_damaged = False
+
+    # --- what comes
 
     def append(self, first_reference: int, flags: bytearray, offsets: array[int]) -> None:
         """Add references that follow each other without a gap, all later than those already here.
@@ -79,84 +97,128 @@ class Segment:
             flags: one for each; all that are live count as live bytes.
             offsets: one for each, and the end of the last record.
         """
-        missing = first_reference - self.first_reference - len(self.flags)
-        self.flags.extend(bytes(missing))
-        self.offsets.extend(repeat(self.offsets[-1], missing))
-        if self.offsets.typecode != offsets.typecode:
-            self.offsets = array("Q", self.offsets)
-            offsets = array("Q", offsets)
-        self.offsets[-1] = offsets[0]
-        self.offsets.extend(offsets[1:])
-        self.flags.extend(flags)
-        self.live_bytes += _live_bytes(flags, offsets)
+        self._has_come(first_reference + len(flags), flags, offsets)
+        last = self._pages[-1] if self._pages else None
+        if isinstance(last, IndexPage) and last.takes(self._end_reference):
+            last.append(first_reference, flags, offsets)
+            return
+        for low, high in cut_into_pages(offsets):
+            page = IndexPage(first_reference + low, flags[low:high], offsets[low : high + 1])
+            self.open_pages.append(page.first_reference)
+            self._add(page, page.first_reference)
 
-    def fill(self, references: array[int] | None, flags: bytearray, offsets: array[int]) -> None:
-        """Set all that `append` would have added, and the references where they have gaps."""
-        self.references = references
-        self.flags = flags
-        self.offsets = offsets
-        self.live_bytes = _live_bytes(flags, offsets)
+    def append_packed(
+        self, first_reference: int, flags: bytearray, offsets: array[int], references: array[int] | None
+    ) -> None:
+        """The same, of a segment that gets no more soon.
 
-    def index_of(self, reference: int) -> int:
-        """The index of a reference; -1 when it is not here."""
-        if self.references is None:
-            index = reference - self.first_reference
-            return index if 0 <= index < len(self.flags) else -1
-        index = bisect_left(self.references, reference)
-        return index if index < len(self.references) and self.references[index] == reference else -1
+        Args:
+            references: them, where they have gaps; none of a segment has been added without, then.
+        """
+        end_reference = first_reference + len(flags) if references is None else references[-1] + 1
+        self._has_come(end_reference, flags, offsets)
+        self._has_gaps = references is not None
+        for low, high in cut_into_pages(offsets):
+            some = None if references is None else references[low:high]
+            first = first_reference + low if some is None else some[0]
+            page = IndexPage(first, flags[low:high], offsets[low : high + 1], some)
+            self._add(page.packed(), first)
 
-    def reference_at(self, index: int) -> int:
-        """The reference at an index."""
-        return self.first_reference + index if self.references is None else self.references[index]
+    def _has_come(self, end_reference: int, flags: bytearray, offsets: array[int]) -> None:
+        self._end_reference = end_reference
+        self._end_offset = offsets[-1]
+        self.live_bytes += live_bytes_of(flags, offsets)
+
+    def _add(self, page: PageOrPacked, first_reference: int) -> None:
+        self._pages.append(page)  # in this order: whoever finds the reference finds the page
+        self._firsts.append(first_reference)
+
+    # --- where
+
+    def page_of(self, reference: int) -> IndexPage:
+        """The page that a reference is in, if it is here; else any, in which it is not."""
+        number = bisect_right(self._firsts, reference) - 1
+        return self._page(number) if number >= 0 else _NO_PAGE
+
+    def extent_of(self, reference: int) -> tuple[int, int]:
+        """The (offset, size) of the bytes in the file that hold a record, or a little more; no bytes where it is not
+        here, or not live.
+        """
+        page = self.page_of(reference)
+        index = page.index_of(reference)
+        return page.extent(index) if index >= 0 and page.flags[index] != DEAD else (0, 0)
+
+    def _page(self, number: int) -> IndexPage:
+        page = self._pages[number]
+        if isinstance(page, IndexPage):
+            return page
+        last = self._unpacked
+        if last is None or last[0] is not page:
+            last = self._unpacked = (page, unpacked(page, self._firsts[number]))
+        return last[1]
+
+    def pages(self) -> list[PageOrPacked]:
+        """All pages as they are now, those that are not packed copied: what is dropped later is not dropped in them."""
+        return [page.copied() if isinstance(page, IndexPage) else page for page in self._pages]
+
+    def unpacked(self, pages: Sequence[PageOrPacked]) -> Iterator[IndexPage]:
+        """All of its pages as they were, one by one."""
+        for page, first_reference in zip(pages, self._firsts, strict=True):
+            yield page if isinstance(page, IndexPage) else unpacked(page, first_reference)
 
     def add_present(self, first: int, count: int, runs: Runs) -> None:
         """Add those references of a run to others that are here, be they dead or live."""
-        low, high = self.indexes_of(first, count)
-        if self.references is not None:
-            for reference in self.references[low:high]:
-                runs.append(reference, 1)
-        elif low < high:
-            runs.append(self.first_reference + low, high - low)
+        if not self._has_gaps:
+            low, high = max(first, self.first_reference), min(first + count, self._end_reference)
+            if low < high:
+                runs.append(low, high - low)
+            return
+        for number in self._numbers(first, count):
+            page = self._page(number)
+            low, high = page.indexes_of(first, count)
+            for index in range(low, high):
+                runs.append(page.reference_at(index), 1)
 
-    def indexes_of(self, first: int, count: int) -> tuple[int, int]:
-        """The indexes (low, high) of those references of a run that are here."""
-        if self.references is None:
-            size = len(self.flags)
-            low = min(max(first - self.first_reference, 0), size)
-            return low, max(min(first + count - self.first_reference, size), low)
-        return bisect_left(self.references, first), bisect_left(self.references, first + count)
+    def _numbers(self, first: int, count: int) -> range:
+        """Which pages a run of references may be in."""
+        low = max(bisect_right(self._firsts, first) - 1, 0)
+        return range(low, bisect_left(self._firsts, first + count, low))
 
-    def extent(self, index: int) -> tuple[int, int]:
-        """The (offset, size) of the bytes in the file that hold the record at an index, or a little more."""
-        start = self.offsets[index]
-        end = self.offsets[index + 1]
-        if end == start:
-            end = self.offsets[bisect_right(self.offsets, start, index)]
-        return start, end - start
+    # --- what goes
 
     def drop(self, first: int, count: int) -> None:
         """Mark a run of references as dead; those that are not here, or dead already, do not matter."""
-        low, high = self.indexes_of(first, count)
-        flags = self.flags
-        offsets = self.offsets
-        if flags.count(SINGLE, low, high) == high - low:
-            flags[low:high] = bytes(high - low)
-            self.live_bytes -= offsets[high] - offsets[low]
-            return
-        for index in range(low, high):
-            flag = flags[index]
-            flags[index] = DEAD
-            if flag == SINGLE:
-                self.live_bytes -= offsets[index + 1] - offsets[index]
-            elif flag == SHARED:
-                self._drop_shared(index)
+        for number in self._numbers(first, count):
+            page = self._open_page(number)
+            self.live_bytes -= page.drop(first, count)
+            is_whole = first <= page.first_reference and page.end_reference <= first + count
+            if is_whole and self._may_leave(number):
+                self._pages[number] = _NO_PAGE
+
+    def _may_leave(self, number: int) -> bool:
+        """Whether a page in which all is dead is not needed: nothing is added to it, and what was in it is known."""
+        return not self._has_gaps and number < len(self._pages) - 1
+
+    def _open_page(self, number: int) -> IndexPage:
+        """A page that is about to change."""
+        page = self._page(number)
+        if page is not self._pages[number]:
+            self._pages[number] = page
+            self._unpacked = None
+            self.open_pages.append(page.first_reference)
+        page.is_touched = True
+        return page
 
     def drop_runs(self, runs: Iterable[tuple[int, int]]) -> None:
         """Mark many runs of references as dead: `drop` for each, faster where they are short."""
-        flags, offsets = self.flags, self.offsets
-        base = self.first_reference if self.references is None else _NO_REFERENCE
+        base, flags, offsets = _NO_REFERENCE, _NO_PAGE.flags, _NO_PAGE.offsets
         for first, count in runs:
             index = first - base
+            if not 0 <= index < len(flags) and not self._has_gaps:
+                number = bisect_right(self._firsts, first) - 1
+                page = self._open_page(number) if number >= 0 else _NO_PAGE
+                base, flags, offsets = page.first_reference, page.flags, page.offsets
+                index = first - base
             if count == 1 and 0 <= index < len(flags) and flags[index] == SINGLE:
                 flags[index] = DEAD
                 self.live_bytes -= offsets[index + 1] - offsets[index]
@@ -164,42 +226,39 @@ class Segment:
                 self.drop(first, count)
         assert self.live_bytes >= 0
 
-    def _drop_shared(self, index: int) -> None:
-        start = self.offsets[index]
-        low = bisect_left(self.offsets, start, 0, index + 1)
-        high = bisect_right(self.offsets, start, index)
-        if self.flags.find(SHARED, low, high) < 0:
-            self.live_bytes -= self.offsets[high] - start
-
     def bytes_from_first_live(self) -> int:
         """How many bytes its first live record and all behind it take; 0 where none lives."""
-        flags, before = self.flags, self._first_live
-        single = flags.find(SINGLE, before)
-        shared = flags.find(SHARED, before, single if single >= 0 else len(flags))
-        first = shared if shared >= 0 else single
-        if first < 0:
-            return 0
-        self._first_live = first  # what is dead before it stays so
-        return self.offsets[-1] - self.offsets[first]
+        for number in range(self._live_from, len(self._pages)):
+            page = self._page(number)
+            index = page.first_live()
+            if index >= 0:
+                self._live_from = number  # what is dead before it stays so
+                return self._end_offset - page.offsets[index]
+        return 0
 
     @property
     def kept_bytes(self) -> int:
         """What rewriting it would at most leave."""
         return self.live_bytes + self.drops.encoded_bytes
 
+    # --- packing
 
-def _live_bytes(flags: bytearray, offsets: array[int]) -> int:
-    if flags.find(DEAD) < 0:
-        return offsets[-1] - offsets[0]
-    if flags.find(SHARED) < 0:
-        return sum(compress(map(sub, islice(offsets, 1, None), offsets), flags))
-    live = 0
-    start = -1
-    for index in range(len(flags)):
-        if flags[index] and offsets[index] != start:
-            start = offsets[index]
-            live += offsets[bisect_right(offsets, start, index)] - start
-    return live
+    def pack(self, first_reference: int) -> bool:
+        """Pack the page that has this first reference, unless something was dropped in it since this was asked last.
+
+        Returns:
+            Whether there is no such page any more that is not packed.
+        """
+        number = bisect_left(self._firsts, first_reference)
+        page = self._pages[number] if number < len(self._firsts) else _NO_PAGE
+        if not isinstance(page, IndexPage) or page.first_reference != first_reference:
+            return True
+        if page.is_touched:
+            page.is_touched = False
+            return False
+        is_dead = page.first_live() < 0
+        self._pages[number] = _NO_PAGE if is_dead and self._may_leave(number) else page.packed()
+        return True
 
 
 class Index:
@@ -207,6 +266,8 @@ class Index:
 
     def __init__(self) -> None:
         self._table: tuple[tuple[int, ...], tuple[Segment, ...]] = ((), ())
+        self._open_pages: deque[int] = deque()
+        self._references_since = 0  # that came and went, since a page was looked at last
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -215,6 +276,10 @@ class Index:
 
     def set_segments(self, segments: tuple[Segment, ...]) -> None:
         """Replace the table."""
+        for segment in segments:
+            if segment.open_pages is not self._open_pages:
+                self._open_pages.extend(segment.open_pages)
+                segment.open_pages = self._open_pages
         self._table = (tuple(segment.first_reference for segment in segments), segments)
 
     def find(self, reference: int) -> Segment | None:
@@ -222,6 +287,25 @@ class Index:
         firsts, segments = self._table
         number = bisect_right(firsts, reference) - 1
         return segments[number] if number >= 0 else None
+
+    def pack_some(self, came: int, went: int) -> None:
+        """Pack pages that nothing was dropped in for a while, as many as keeps pace.
+
+        Args:
+            came: how many references were added since this was called last.
+            went: how many were dropped.
+        """
+        self._references_since += came + went
+        pages = self._open_pages
+        for _ in range(_LOOKS_MAX + came // REFERENCES_PER_LOOK):
+            if self._references_since < REFERENCES_PER_LOOK or len(pages) <= RECENT_PAGES:
+                break
+            self._references_since -= REFERENCES_PER_LOOK
+            first_reference = pages.popleft()
+            segment = self.find(first_reference)
+            if segment is not None and not segment.pack(first_reference):
+                pages.append(first_reference)
+        self._references_since = min(self._references_since, 2 * len(pages) * REFERENCES_PER_LOOK)
 
     def drop(self, first: int, count: int) -> None:
         """Mark a run of references as dead, in whichever segments they are."""

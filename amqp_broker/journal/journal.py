@@ -19,7 +19,8 @@ from amqp_broker.journal.batches import GatheredBatch
 from amqp_broker.journal.cold_reads import LyingRecord, lying_near, read_near, read_record, view_near
 from amqp_broker.journal.failures import JournalDamaged, JournalFailed, JournalFull, NotAllowed, RecordGone, TornTail
 from amqp_broker.journal.files import NOT_ALLOWED, FileSystem
-from amqp_broker.journal.index import DEAD, SINGLE, Index, Segment
+from amqp_broker.journal.index import Index, Segment
+from amqp_broker.journal.index_pages import SINGLE
 from amqp_broker.journal.port import Batch, LiveRecord, Progress, Reclaim
 from amqp_broker.journal.reclaim import SegmentReclaim, choose_segments
 from amqp_broker.journal.records import CLAIMS_MAX, KIND_MAX, Part, Payload
@@ -265,6 +266,7 @@ class SegmentJournal:
             self._may_reclaim = True
             if self._reclaim is not None:
                 self._reclaim.note_drops(batch.runs)
+        self._index.pack_some(len(batch.flags), len(batch.drops))
 
     def _add_segment(self, batch: GatheredBatch) -> None:
         new = batch.new_segment
@@ -287,10 +289,10 @@ class SegmentJournal:
                 if record is not None:
                     return record.kind, record.payload
         segment = self._index.find(reference)
-        index = segment.index_of(reference) if segment is not None else -1
-        if segment is None or index < 0 or segment.flags[index] == DEAD:
+        extent = segment.extent_of(reference) if segment is not None else (0, 0)
+        if segment is None or not extent[1]:
             raise RecordGone(f"the journal holds no live record {reference}")
-        record = read_record(segment, index)
+        record = read_record(segment, extent)
         return record.kind, record.payload
 
     def has(self, reference: int) -> bool:
@@ -299,8 +301,7 @@ class SegmentJournal:
             if reference >= batch.first_reference and batch.record_of(reference) is not None:
                 return True
         segment = self._index.find(reference)
-        index = segment.index_of(reference) if segment is not None else -1
-        return segment is not None and index >= 0 and segment.flags[index] != DEAD
+        return segment is not None and segment.extent_of(reference)[1] > 0
 
     def read_many(self, references: Sequence[int]) -> list[bytes]:
         payloads: list[bytes] = []

@@ -150,11 +150,11 @@ class SegmentReclaim:
         ).first_reference
         self.chosen = chosen
         self.drops_meanwhile = Runs()
-        """Drops in the chosen segments that were committed since this was made; the copies of the flags lack them."""
+        """Drops in the chosen segments that were committed since this was made; the copies of the pages lack them."""
         self.replacement: Segment | None = None
         self.was_given_up = False
         self.outcome: JournalError | None = None
-        self._flags = [bytes(segment.flags) for segment in chosen]
+        self._pages = [segment.pages() for segment in chosen]
         self._rewritten: RewrittenSegment | None = None
         self._work = self._rewrite()
 
@@ -201,8 +201,8 @@ class SegmentReclaim:
 
     def _rewrite(self) -> Iterator[None]:
         dead_claims: list[int] = []
-        for segment, flags in zip(self.chosen, self._flags, strict=True):
-            for records in live_records(segment, flags):
+        for segment, pages in zip(self.chosen, self._pages, strict=True):
+            for records in live_records(segment, pages):
                 for record in records:
                     self._target().add(record)
                     if record_claims(record.data) > 1:

@@ -29,7 +29,8 @@ from amqp_broker.journal.blocks import (
 )
 from amqp_broker.journal.failures import JournalDamaged, TornTail
 from amqp_broker.journal.files import FileSystem
-from amqp_broker.journal.index import DEAD, SHARED, SINGLE, Segment
+from amqp_broker.journal.index import Segment
+from amqp_broker.journal.index_pages import DEAD, SHARED, SINGLE, fills_page
 from amqp_broker.journal.port import LiveRecord, Progress
 from amqp_broker.journal.records import RECORD_HEADER_BYTES, Runs, decode_record, decode_runs, record_fields
 from amqp_broker.journal.segments import (
@@ -240,9 +241,11 @@ class _Reading:
     def __init__(self, reader: SegmentReader, segment: Segment, drops: Runs) -> None:
         self._segment = segment
         is_rewritten = bool(reader.header.flags & IS_REWRITTEN)
+        # What was read of the next page:
         self._references: array[int] | None = array("Q") if is_rewritten else None
         self._flags = bytearray()
         self._offsets: array[int] = array("I" if reader.size_bytes < 2**32 else "Q")
+        self._first_reference = segment.first_reference
         self._end = SEGMENT_HEADER_BYTES
         self._next_reference = segment.first_reference
         self._drops = iter(drops)
@@ -290,12 +293,23 @@ class _Reading:
             self._end = base + end
         self._next_reference = following
         self._end = block.end
+        if fills_page(len(flags)):
+            self._add_to_index()
         return found
 
     def _leave_unused(self, count: int) -> None:
         """So many references have no record: they share the offset of what comes next."""
         self._flags.extend(bytes(count))
         self._offsets.extend(repeat(self._end, count))
+
+    def _add_to_index(self) -> None:
+        self._offsets.append(self._end)
+        self._segment.append_packed(self._first_reference, self._flags, self._offsets, self._references)
+        self._first_reference = self._next_reference
+        self._flags = bytearray()
+        self._offsets = array(self._offsets.typecode)
+        if self._references is not None:
+            self._references = array("Q")
 
     def _live_claims(self, reference: int, claims: int) -> list[int]:
         live = []
@@ -314,6 +328,6 @@ class _Reading:
         Returns:
             One past the highest reference in it.
         """
-        self._offsets.append(self._end)
-        self._segment.fill(self._references, self._flags, self._offsets)
+        if len(self._flags):
+            self._add_to_index()
         return self._next_reference

@@ -12,7 +12,8 @@ from itertools import repeat
 from amqp_broker.journal.blocks import BLOCK_BYTES_MAX, Layout, Stamp, encode_seal
 from amqp_broker.journal.cold_reads import EncodedRecord
 from amqp_broker.journal.files import FileSystem
-from amqp_broker.journal.index import SHARED, SINGLE, Segment
+from amqp_broker.journal.index import Segment
+from amqp_broker.journal.index_pages import SHARED, SINGLE, fills_page
 from amqp_broker.journal.records import Part, Runs, record_claims
 from amqp_broker.journal.segments import NEW_SUFFIX, SegmentHeader
 
@@ -32,12 +33,15 @@ class RewrittenSegment:
         self._name = header.name
         self._waiting: list[EncodedRecord] = []
         self._waiting_bytes = 0
-        self._references = array("Q")
+        self._references = array("Q")  # of these three, those that are not in the segment's index yet
         self._flags = bytearray()
         self._offsets: array[int] = array("Q")
         self._end = 0
         try:
             self._file = files.create(self._name + NEW_SUFFIX, 0)
+            numbers = (header.first_number, header.last_number)
+            full_name = files.full_name(self._name)
+            self._segment = Segment(self._name, full_name, numbers, self._file, header.first_reference)
             self._write(header.encode())
         except OSError:
             with contextlib.suppress(OSError):  # the next start removes it
@@ -65,6 +69,8 @@ class RewrittenSegment:
     def _write_waiting(self) -> None:
         layout = Layout([(record.data,) for record in self._waiting], Runs())
         offsets = layout.offsets(self._end)
+        if fills_page(len(self._flags)):
+            self._add_to_index(offsets[0])
         for record, offset in zip(self._waiting, offsets[:-1], strict=True):
             claims = record.live_claims
             flag = SINGLE if record_claims(record.data) == 1 else SHARED
@@ -83,26 +89,28 @@ class RewrittenSegment:
         """
         if self._waiting:
             self._write_waiting()
-        self._offsets.append(self._end)
+        if len(self._flags):
+            self._add_to_index(self._end)
         if len(drops):
             self._write(*Layout([], drops).encode(self._stamp()))
         self._write(encode_seal(self._stamp()))
         self._file.sync()
         self._files.rename(self._name + NEW_SUFFIX, self._name)
         self._files.sync_folder()
-        return self._segment(drops)
-
-    def _segment(self, drops: Runs) -> Segment:
-        header = self._header
-        numbers = (header.first_number, header.last_number)
-        full_name = self._files.full_name(self._name)
-        segment = Segment(self._name, full_name, numbers, self._file, header.first_reference)
-        offsets = array("I", self._offsets) if self._end < 2**32 else self._offsets
-        segment.fill(self._references, self._flags, offsets)
+        segment = self._segment
         segment.drops = drops
         segment.disk_bytes = self._end
         segment.overhead_bytes = self._end - segment.live_bytes
         return segment
+
+    def _add_to_index(self, end: int) -> None:
+        """What was written goes into the segment's index; it ends at this offset."""
+        self._offsets.append(end)
+        offsets = array("I", self._offsets) if end < 2**32 else self._offsets
+        self._segment.append_packed(self._references[0], self._flags, offsets, self._references)
+        self._references = array("Q")
+        self._flags = bytearray()
+        self._offsets = array("Q")
 
     def abandon(self) -> None:
         """Remove the file again."""

@@ -43,6 +43,7 @@ from tests.support.disk_broker import DiskBroker, small_pages
 from tests.support.manual_clock import ManualClock
 from tests.support.memory_broker import small_slices
 from tests.support.walking import walk_through
+from tests.unit.journal_helpers import small_index_pages
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "a": {"x-replay-ms": 315_360_000_000},
@@ -88,6 +89,7 @@ class DurabilityMachine(RuleBasedStateMachine):
         super().__init__()
         self.stack = ExitStack()
         self.stack.enter_context(small_pages())
+        self.stack.enter_context(small_index_pages())
         self.stack.enter_context(small_slices())
 
     def teardown(self) -> None:

@@ -14,6 +14,7 @@ import os
 import sys
 from collections import Counter, deque
 from collections.abc import Iterator
+from contextlib import ExitStack
 from random import Random
 
 import pytest
@@ -26,6 +27,7 @@ from amqp_broker.journal.failures import JournalFailed, JournalFull, RecordGone
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.memory_files import MemoryFiles, PowerLoss
 from amqp_broker.journal.reclaim import SegmentReclaim
+from tests.unit.journal_helpers import small_index_pages
 
 SEGMENT_BYTES = 4096
 SIZES = st.sampled_from([0, 1, 20, 20, 60, 60, 300, 1000, 3000])
@@ -44,6 +46,14 @@ def say_what_was_done() -> Iterator[None]:
 
 class JournalMachine(RuleBasedStateMachine):
     """One journal, its disk, and what may be on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = ExitStack()
+        self.stack.enter_context(small_index_pages())
+
+    def teardown(self) -> None:
+        self.stack.close()
 
     @initialize(seed=st.integers(0, 2**32))
     def begin(self, seed: int) -> None:

@@ -150,7 +150,9 @@ class DiskBroker(MemoryBroker):
     def live_records(self) -> int:
         """How many claims the journal keeps, once all that has gathered is written."""
         self.write()
-        return sum(1 for segment in self.journal._index.segments for flag in segment.flags if flag)
+        segments = self.journal._index.segments
+        pages = [page for segment in segments for page in segment.unpacked(segment.pages())]
+        return sum(1 for page in pages for flag in page.flags if flag)
 
     def is_gone(self, reference: int) -> bool:
         """Whether the journal holds no such record."""

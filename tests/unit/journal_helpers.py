@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from amqp_broker.journal import index, index_pages
 from amqp_broker.journal.files import FileSystem
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.port import LiveRecord
@@ -40,3 +44,24 @@ def reclaim_all(journal: SegmentJournal) -> int:
 def live_payloads(found: list[LiveRecord]) -> list[bytes]:
     """The payloads of what was found, in order."""
     return [payload for _, _, payload, _ in found]
+
+
+@contextmanager
+def small_index_pages(references: int = 4, recent: int = 1) -> Iterator[None]:
+    """Let few references be many: so many are a page of the index, and so many pages are not packed.
+
+    Each that comes or goes has another one looked at.
+    """
+    small = [
+        (index_pages, "PAGE_REFERENCES", references),
+        (index, "RECENT_PAGES", recent),
+        (index, "REFERENCES_PER_LOOK", 1),
+    ]
+    before = [(module, name, getattr(module, name)) for module, name, _ in small]
+    for module, name, value in small:
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)

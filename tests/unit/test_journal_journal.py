@@ -465,7 +465,7 @@ def test_a_record_that_is_not_in_memory_as_a_whole_does_not_go_out_as_it_lies(fi
     assert len(journal.lying_now([reference], 10, 100)) == 1
     segment = journal._index.find(reference)
     assert segment is not None
-    start, _ = segment.extent(segment.index_of(reference))
+    start, _ = segment.extent_of(reference)
     segment.file = cast(File, Lacking(segment.file, start + first, size))
     assert journal.lying_now([reference], 10, 100) == []
 
