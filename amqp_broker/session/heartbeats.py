@@ -37,6 +37,7 @@ class Heartbeats:
         self._last_heard_bytes: int | None = None
         self._on_silence: Callable[[], None] | None = None
         self._look_timer: Timer | None = None
+        self._is_paused = False
 
     def say(self, beat: bytes, period_ms: int) -> None:
         """Send a heartbeat at the end of each period in which nothing else was said.
@@ -66,10 +67,29 @@ class Heartbeats:
 
     def stop(self) -> None:
         """Neither send nor expect any more."""
+        self._cancel_timers()
+        self._beat, self._on_silence = b"", None
+
+    def pause(self) -> None:
+        """Neither send nor expect any until ``resume``: a client in real time cannot follow a clock that jumps."""
+        self._is_paused = True
+        self._cancel_timers()
+
+    def resume(self) -> None:
+        """Go on after a pause, as if the client had been heard just now; does nothing without one."""
+        if not self._is_paused:
+            return
+        self._is_paused = False
+        if self._beat:
+            self.say(self._beat, self._beat_ms)
+        if self._on_silence is not None:
+            self._silent_looks = 0
+            self._await_look()
+
+    def _cancel_timers(self) -> None:
         for timer in (self._beat_timer, self._look_timer):
             if timer is not None:
                 timer.cancel()
-        self._on_silence = None
 
     def _period_passed(self) -> None:
         # What waits will be heard of when the client takes it; a heartbeat behind it would be heard of no sooner.

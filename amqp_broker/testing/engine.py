@@ -363,15 +363,16 @@ class Engine:
             await self.wait_idle(None, idle_timeout_s)
 
     def _take_heartbeats_as_sent(self) -> None:
-        for connection in self.server.connections:
-            if connection.is_open:
-                connection.pause_heartbeats()
+        for connection in self._open_connections():
+            connection.heartbeats.pause()
 
     def _hear_all_clients(self) -> None:
         if self.is_running:
-            for connection in self.server.connections:
-                if connection.is_open:
-                    connection.resume_heartbeats()
+            for connection in self._open_connections():
+                connection.heartbeats.resume()
+
+    def _open_connections(self) -> list[ClientConnection]:
+        return [one for one in self.broker.open_connections if isinstance(one, ClientConnection) and one.is_open]
 
     def _clock_was_moved(self) -> None:
         """Have the task that waits for the next deadline look at the clock again."""

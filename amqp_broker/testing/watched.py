@@ -88,11 +88,10 @@ class WatchedChannel(Channel):
 
 
 class WatchedConnection(Connection):
-    """A connection that a test can drop, and whose heartbeats it can pause."""
+    """A connection that a test can drop."""
 
     channel_type = WatchedChannel
     drops_when_it_speaks = False
-    _is_heart_paused = False
 
     @property
     def watch(self) -> Watch:
@@ -111,19 +110,6 @@ class WatchedConnection(Connection):
     def body_buffers(self) -> Sequence[memoryview]:
         """As ever; none where ``receive`` must be asked."""
         return () if self.drops_when_it_speaks else super().body_buffers()
-
-    def pause_heartbeats(self) -> None:
-        """Neither send nor expect any: the client lives in real time, and the broker's time is about to fly."""
-        if not self._is_heart_paused:
-            self._is_heart_paused = True
-            self.heartbeats.stop()
-
-    def resume_heartbeats(self) -> None:
-        """Go on as if the client had been heard just now."""
-        if self._is_heart_paused:
-            self._is_heart_paused = False
-            if not self.is_closed:
-                self.start_heartbeats()
 
     def drop(self) -> None:
         """End it without a word, as a failing network does."""

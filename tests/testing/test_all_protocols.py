@@ -93,6 +93,26 @@ def test_clients_of_every_protocol_are_seen_dropped_and_closed(
             pass
 
 
+@pytest.mark.parametrize(
+    "client_of",
+    [
+        lambda broker: test_stomp.connect(broker.stomp_url, heart_beat="60000,60000"),
+        lambda broker: test_mqtt.connect(broker.mqtt_url, "device", keep_alive_s=60),
+        lambda broker: Amqp10Client(urlsplit(broker.url).port or 0)._socket,  # a minute, as the broker has it
+        stream,
+    ],
+)
+def test_clients_of_every_protocol_count_as_alive_while_time_passes(
+    client_of: Callable[[Broker], socket.socket],
+) -> None:
+    with Broker(protocols=["stomp", "mqtt", "streams"]) as broker, client_of(broker):
+        for _ in range(2):
+            broker.clock.advance(hours=2)
+            assert len(broker.connections) == 1
+        broker.clock.advance(seconds=185, heartbeats=False)
+        assert broker.connections == []
+
+
 def test_what_a_client_of_another_protocol_was_told_is_among_the_errors() -> None:
     with Broker(protocols=["stomp"]) as broker, test_stomp.connect(broker.stomp_url) as client:
         client.sendall(frame_bytes("SEND", b"m", destination="/exchange/nope"))

@@ -28,7 +28,9 @@ def test_a_message_goes_through_a_socket() -> None:
 
 def test_the_clock_moves_idle_time_outs() -> None:
     with Broker() as broker, Amqp10Client(port_of(broker), f"vhost:{broker.virtual_host}") as client:
-        broker.clock.advance(seconds=91)  # the silence of a minute, and up to a look of half a minute more
+        broker.clock.advance(
+            seconds=91, heartbeats=False
+        )  # the silence of a minute, and up to a look of half a minute more
         close = client.expect(CLOSE)
         assert close.field(0).value[0] == "amqp:resource-limit-exceeded"
 
