@@ -17,6 +17,7 @@ import pytest
 
 from amqp_broker import __version__
 from amqp_broker.cli.exit_codes import ExitCode
+from amqp_broker.settings import DESCRIPTIONS
 from interop.brokers import REPOSITORY, our_environment
 
 pytestmark = [
@@ -155,3 +156,15 @@ def test_the_unit_restarts_nothing_that_would_fail_again() -> None:
     }
     assert {int(code) for code in service["RestartPreventExitStatus"].split()} == in_vain
     assert "--data-dir %S/" + service["StateDirectory"] in service["ExecStart"]
+
+
+def test_the_cluster_in_containers_is_of_files_and_settings_that_there_are() -> None:
+    """Nobody starts it here."""
+    folder = REPOSITORY / "examples/cluster"
+    text = (folder / "compose.yaml").read_text()
+    builds = re.findall(r"context: (\S+)\n    dockerfile: (\S+)", text)
+    assert len(builds) == 2
+    assert all((folder / context / file).is_file() for context, file in builds)
+    names = {name.lower() for name in re.findall(r"AMQP_BROKER_([A-Z_]+)", text)}
+    assert names == {"cluster", "cluster_secret", "node_name", "link_host"}
+    assert names <= set(DESCRIPTIONS)
