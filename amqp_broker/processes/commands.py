@@ -22,7 +22,9 @@ from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.problems import NotThere
 from amqp_broker.explanations import system_reason
 from amqp_broker.logs import log_event, log_internal_error
+from amqp_broker.processes import traces
 from amqp_broker.processes.folder import folder_of
+from amqp_broker.processes.traces import ProcessTraces
 from amqp_broker.server.control import CLIENTS_MAX, LINE_BYTES_MAX, LISTS, PATIENCE_S
 from amqp_broker.server.control_address import SOCKET_NAME, bind_for_owner, reachable_address
 from amqp_broker.server.importing import read_json_in_turns
@@ -121,6 +123,11 @@ class ProcessCommands:
         if command == USERS:
             await send(await self._users(line, send))
             return
+        if command in traces.COMMANDS:
+            host = arguments.get("vhost")
+            owner = self._shard_of(host) if isinstance(host, str) else None
+            await send(await ProcessTraces(self._ask, self._count).answer(command, line, owner, send))
+            return
         if command == "broker.end":
             await send({"result": None})
             self._end()
@@ -167,7 +174,7 @@ class ProcessCommands:
             return [self._shard_of(name)]
         if command.startswith(OF_ONE):
             raise Refused(f"{command} is for a broker of one process: start it without --processes")
-        if command in LISTS or command in OF_ALL or command == "broker.end":
+        if command in LISTS or command in (*OF_ALL, *traces.COMMANDS, "broker.end"):
             return list(range(self._count))
         if command.startswith(PARAMETERS):  # global ones
             return [ROOT]

@@ -534,6 +534,47 @@ def test_no_more_connections_are_closed_than_were_asked_for(tmp_path: Path) -> N
         assert commands.asked == asked
 
 
+def traced(*at: int, since: int | None, vhost: str | None = None) -> dict[str, Any]:
+    """What a process says of its trace, and its messages."""
+    messages = [{"hops": [{"at": one}]} for one in at]
+    return {"on": since is not None, "vhost": vhost, "traces": len(at), "since": since, "messages": messages}
+
+
+class Tracing(Asked):
+    """Processes with traces."""
+
+    def __init__(self, folder: Path, *traces: dict[str, Any]) -> None:
+        super().__init__(folder, {})
+        self.traces = traces
+        self.commands: list[tuple[int, str]] = []
+
+    async def _ask(self, number: int, line: bytes, pass_on: Any) -> dict[str, Any]:
+        command = json.loads(line)["command"]
+        self.commands.append((number, command))
+        if command != "trace.show":
+            return {"result": {name: value for name, value in self.traces[number].items() if name != "messages"}}
+        await pass_on({"items": self.traces[number]["messages"]})
+        return {"result": None}
+
+
+def test_messages_are_traced_in_all_processes_or_in_that_of_one_virtual_host(tmp_path: Path) -> None:
+    both = Tracing(tmp_path, traced(4, 1, since=10), traced(3, since=11))
+    (status,) = both.run("trace.status")
+    assert (status["result"]["traces"], status["result"]["since"]) == (3, 11)
+    shown, _ = both.run("trace.show")
+    assert [message["hops"][0]["at"] for message in shown["items"]] == [4, 3, 1]
+    one = Tracing(tmp_path, traced(4, 1, since=10), traced(3, since=11, vhost="other"))
+    assert one.run("trace.status")[0]["result"]["traces"] == 1
+    assert one.run("trace.show")[0]["items"] == one.traces[1]["messages"]
+    for arguments, commands in (
+        ({}, [(0, "trace.start"), (1, "trace.start")]),
+        ({"vhost": "other"}, [(1, "trace.start"), (0, "trace.stop")]),
+    ):
+        asked = Tracing(tmp_path, *one.traces)
+        asked.run("trace.start", **arguments)
+        assert asked.commands == commands
+
+
 def test_users_are_listed_with_their_connections_to_all_processes(tmp_path: Path) -> None:
     def of_process(**connections: int) -> list[dict[str, Any]]:
         return [{"items": [{"name": name, "connections": count}]} for name, count in connections.items()] + DONE
