@@ -98,7 +98,7 @@ def _backlog(said: dict[str, Any]) -> str:
     """How much waits, which a takeover reads; etcd has more until it has forgotten what is gone."""
     size_bytes = said.get("backlog_bytes")  # not with a node of an earlier release
     if size_bytes is None:
-        return "not known yet" if said["owner"] else "not known while nobody owns the broker"
+        return "not told by the owner yet" if said["owner"] else "not known while nobody owns the broker"
     return f"{size_text(size_bytes)} live, {100 * size_bytes / said['etcd']['quota_bytes']:.1f} % of etcd's quota"
 
 
@@ -114,7 +114,7 @@ def _who(takeover: dict[str, Any]) -> str:
     """Who took over from whom, and for how long nobody had owned it, as far as those are known."""
     before, seconds = takeover["from_node"], takeover["seconds"]
     whose = "" if before is None else " again" if before == takeover["node"] else f" from {before}"
-    return f"{takeover['node']}{whose}" + ("" if seconds is None else f" within {seconds:.1f} s")
+    return f"{takeover['node']}{whose}" + ("" if seconds is None else f" within {seconds:.2f} s")
 
 
 def _shard_row(shard: dict[str, Any]) -> dict[str, Any]:
