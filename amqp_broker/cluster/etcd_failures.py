@@ -1,4 +1,4 @@
-"""Why a member of etcd cannot be called, or refuses, in words for who has named it in the settings."""
+"""The reasons why a member of etcd cannot be called, or refuses, in words for who has named it in the settings."""
 
 from __future__ import annotations
 
