@@ -128,7 +128,7 @@ async def test_a_standby_whose_disk_is_full_does_not_read_etcd_without_a_pause(
 
     monkeypatch.setattr(Standby, "_read_page", read_page)
     monkeypatch.setattr(standby_module, "LOOK_S", 10.0)
-    configuration = ClusterConfiguration("full", (), "", "b", "127.0.0.1", 0, 3)
+    configuration = ClusterConfiguration("full", (Address("127.0.0.1", 1),), "", "b", "127.0.0.1", 0, 3)
     with trio.move_on_after(standby_module.AGAIN_PAUSE_S - 1):
         await Standby(configuration, "shard/", tmp_path).run()
     assert len(reads) == 1
@@ -144,7 +144,9 @@ async def test_who_takes_over_waits_for_what_is_being_read_unless_etcd_will_not_
 
     monkeypatch.setattr(Standby, "_watch", be_refused)
     monkeypatch.setattr(standby_module, "LOOK_S", 100.0)
-    standby = Standby(ClusterConfiguration("refused", (), "", "b", "127.0.0.1", 0, 3), "shard/", tmp_path)
+    standby = Standby(
+        ClusterConfiguration("refused", (Address("127.0.0.1", 1),), "", "b", "127.0.0.1", 0, 3), "shard/", tmp_path
+    )
     standby._load = GradualLoad(KeptCopies(MemoryFiles()))
     began_s = trio.current_time()
     async with trio.open_nursery() as nursery:
