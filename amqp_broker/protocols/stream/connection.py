@@ -234,7 +234,7 @@ class Connection(Link):
         except RequestRefused as refused:
             self.login.tell(mechanism, "stream", "refused")
             self.output.send(answer(codes.SASL_AUTHENTICATE, correlation_id, refused.code))
-            self._leave(f"login refused: {refused.__cause__}")
+            self._leave(f"login refused: {refused}")
             return
         self.login.tell(mechanism, "stream")
         self.mechanism = mechanism
@@ -299,7 +299,7 @@ class Connection(Link):
             self._client, self._virtual_host = enter(self.login, fields.string())
         except RequestRefused as refused:
             self.output.send(answer(codes.OPEN, correlation_id, refused.code))
-            self._leave(str(refused.__cause__))
+            self._leave(str(refused))
             return
         self._open()
         host, port = advertised_address(self.broker.settings, self.peer)

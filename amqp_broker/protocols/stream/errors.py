@@ -12,10 +12,11 @@ class RequestRefused(Exception):
     Args:
         code: of ``codes.py``.
         content: what stands behind it.
+        reason: in words, for the log.
     """
 
-    def __init__(self, code: int, content: bytes = b"") -> None:
-        super().__init__(f"refused with code {code}")
+    def __init__(self, code: int, content: bytes = b"", reason: str = "") -> None:
+        super().__init__(reason or f"refused with code {code}")
         self.code = code
         self.content = content
 

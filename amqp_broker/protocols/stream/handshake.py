@@ -56,12 +56,12 @@ def authenticate(login: Login, mechanism: str, response: bytes, *, is_loopback: 
             login.authenticate(mechanism, response)
     except Refused as refused:
         if refused.reason is Refusal.UNKNOWN_MECHANISM:
-            raise RequestRefused(codes.SASL_MECHANISM_NOT_SUPPORTED) from refused
+            raise RequestRefused(codes.SASL_MECHANISM_NOT_SUPPORTED, reason=str(refused)) from refused
         if refused.reason is Refusal.MALFORMED_RESPONSE:
-            raise RequestRefused(codes.SASL_ERROR) from refused
+            raise RequestRefused(codes.SASL_ERROR, reason=str(refused)) from refused
         if not is_loopback and login.claimed_name in settings.loopback_users:
-            raise RequestRefused(codes.SASL_AUTHENTICATION_FAILURE_LOOPBACK) from refused
-        raise RequestRefused(codes.AUTHENTICATION_FAILURE) from refused
+            raise RequestRefused(codes.SASL_AUTHENTICATION_FAILURE_LOOPBACK, reason=str(refused)) from refused
+        raise RequestRefused(codes.AUTHENTICATION_FAILURE, reason=str(refused)) from refused
 
 
 def enter(login: Login, name: str) -> tuple[Client, VirtualHost]:
@@ -73,7 +73,7 @@ def enter(login: Login, name: str) -> tuple[Client, VirtualHost]:
     try:
         return login.enter(name)
     except (Refused, AmqpError) as refused:
-        raise RequestRefused(codes.VIRTUAL_HOST_ACCESS_FAILURE) from refused
+        raise RequestRefused(codes.VIRTUAL_HOST_ACCESS_FAILURE, reason=str(refused)) from refused
 
 
 def advertised_address(settings: Settings, peer: Peer) -> tuple[str, int]:
