@@ -22,6 +22,7 @@ from amqp_broker.management.management import Management
 from amqp_broker.management.prometheus.merging import merged
 from amqp_broker.network.listeners import HTTP, METRICS, STOMP, Endpoint
 from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.server.other_nodes import OtherNode
 from amqp_broker.server.sharding.shards import ShardUnreachable
 from amqp_broker.settings import Settings
 from tests.support.managed import HttpClient, managing
@@ -343,6 +344,15 @@ async def test_what_owners_of_one_node_have_is_added() -> None:
         assert node["queue_declared"] == 2
         shards.missing = {0}
         assert (await client.ask("GET", "/api/nodes")).status == 503
+
+
+@on_a_jumping_clock
+async def test_no_node_is_called_the_owner_where_there_are_several() -> None:
+    async with divided() as (client, shards):
+        for server in shards.servers:
+            server.other_nodes = lambda: [OtherNode("b", "1", 0, {})]
+        nodes = (await client.ask("GET", "/api/nodes")).json
+        assert [node.get("role") for node in nodes] == [None, None]
 
 
 @on_a_jumping_clock

@@ -52,4 +52,6 @@ def nodes_together(found: Mapping[int, Sequence[Row]]) -> list[Row]:
     for rows in found.values():
         for other in rows[1:]:
             nodes.setdefault(other["name"], other)
+    for node in nodes.values():
+        node.pop("role", None)  # of the queues of one owner
     return list(nodes.values())
