@@ -41,6 +41,7 @@ PAUSE_S: Final = 0.1
 SUSPICION_S: Final = 0.05  # between two links that are refused, before an owner counts as gone
 CALL_WAITS_S: Final = 2.0  # of a client, at a node that is about to own its shard; less than LINK_TIMEOUT_S
 LINK_EVERY_S: Final = 1.0  # a link that carries nobody is made, at the most
+LOOK_UP_AGAIN_S: Final = 5.0  # a node whose name was not found
 
 
 class NodeClients:
@@ -73,6 +74,7 @@ class NodeClients:
         self._count = 0
         self._arriving: set[trio.abc.Stream] = set()  # clients who are asked where they want to be, or just let in
         self._callers = Callers(settings.handshakes_max, self._is_of_node)
+        self._addresses: dict[str, frozenset[str]] = {}  # by the identifiers of nodes that say a name for theirs
         self._is_refusing_callers = False
         self._is_refusing_carried = False
         self._answered: dict[int, bytes] = {}  # by shard: the claim under which its owner has answered a link
@@ -353,8 +355,25 @@ class NodeClients:
             self._suspected.discard(claim)
 
     def _is_of_node(self, host: str) -> bool:
-        """Whether a node says that it is at this address."""
-        return any(node.link_host == host for node in self._known.nodes.values())
+        """Whether a node says that it is at this address, or by a name that stands for it."""
+        nodes = self._known.nodes.values()
+        return any(host == node.link_host or host in self._addresses.get(node.node_id, ()) for node in nodes)
+
+    async def look_nodes_up(self) -> None:
+        """Know the addresses of all nodes, which may say names for theirs; until cancelled."""
+        while True:
+            changed, nodes = self._known.changed, dict(self._known.nodes)
+            self._addresses = {one: self._addresses[one] for one in nodes.keys() & self._addresses.keys()}
+            pause_s = 0.0
+            for node_id in nodes.keys() - self._addresses.keys():
+                try:
+                    self._addresses[node_id] = await _addresses_of(nodes[node_id].link_host)
+                except (OSError, UnicodeError):  # no such name, or none at all
+                    pause_s = LOOK_UP_AGAIN_S
+            if pause_s:
+                await trio.sleep(pause_s)
+            else:
+                await changed.wait()
 
     async def _is_called_rightly(self, stream: trio.SocketStream, place: Place, hello: Hello) -> bool:
         """Whether the caller, who has proved that it is a node, has found the owner.
@@ -473,6 +492,11 @@ def _host_of(stream: trio.SocketStream) -> str | None:
         return str(stream.socket.getpeername()[0]).removeprefix("::ffff:")  # IPv4 at a listener of both
     except OSError:
         return None
+
+
+async def _addresses_of(host: str) -> frozenset[str]:
+    found = await trio.socket.getaddrinfo(host, None, type=trio.socket.SOCK_STREAM)
+    return frozenset(str(address[0]) for *_, address in found)
 
 
 async def _wait_for_the_end(link: trio.abc.Stream) -> None:

@@ -161,6 +161,7 @@ class ClusterNode:
                 nursery.start_soon(self._keep_lease, link_port)
                 nursery.start_soon(self._report, link_port)
                 nursery.start_soon(self._follow_nodes)
+                nursery.start_soon(self._clients.look_nodes_up)
                 for shard in self._shards.values():
                     nursery.start_soon(shard.follow)
                     nursery.start_soon(self._clients.watch_owner, self._known.shards[shard.number])

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
 from amqp_broker.cluster import callers as callers_module
+from amqp_broker.cluster import clients as clients_module
 from amqp_broker.cluster import door
 from amqp_broker.cluster.callers import OF_ONE_ADDRESS_MAX, STRANGERS_MAX, Callers
 from amqp_broker.cluster.door import Caller
 from amqp_broker.cluster.keys import Node
 from amqp_broker.settings import Settings
-from tests.cluster.test_clients import with_owner
+from tests.cluster.test_clients import node_of, with_owner
 from tests.support.served import on_a_jumping_clock
 
 PLACES = 100
@@ -115,3 +118,46 @@ def test_a_stranger_that_is_silent_does_not_keep_a_node_out(monkeypatch: pytest.
         await silent.aclose()
 
     trio.run(with_owner, lambda: True, act, lambda: None, Settings())
+
+
+class Names(trio.abc.HostnameResolver):
+    """Names that stand for an address; each is looked up in vain the first time."""
+
+    def __init__(self, **addresses: str) -> None:
+        self._addresses = addresses
+        self.asked: list[str] = []
+
+    async def getaddrinfo(self, host: bytes | str | None, *rest: Any, **more: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        name = host.decode() if isinstance(host, bytes) else str(host)
+        self.asked.append(name)
+        if self.asked.count(name) < 2:
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (self._addresses[name], 0))]
+
+    async def getnameinfo(self, *rest: Any) -> Any:
+        raise AssertionError("nobody asks for a name")
+
+
+@on_a_jumping_clock
+async def test_a_node_that_says_a_name_is_known_at_its_address() -> None:
+    names = Names(first="10.0.0.1", second="10.0.0.2")
+    trio.socket.set_custom_hostname_resolver(names)
+    known, clients = node_of("owner")
+    hosts = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
+
+    async def seen() -> list[bool]:
+        known.tell()
+        await trio.sleep(2 * clients_module.LOOK_UP_AGAIN_S)
+        return [clients._is_of_node(host) for host in hosts]
+
+    known.nodes = {host: Node(host, host, host, 1, "1", 0) for host in ("first", "10.0.0.3")}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(clients.look_nodes_up)
+        assert await seen() == [True, False, True]
+        known.nodes["second"] = Node("second", "second", "second", 1, "1", 0)
+        assert await seen() == [True, True, True]
+        del known.nodes["first"]
+        assert await seen() == [False, True, True]
+        nursery.cancel_scope.cancel()
+    assert names.asked == ["first", "first", "second", "second"]
