@@ -73,6 +73,14 @@ class OneShard:
                     await changed.wait()
         raise ShardUnreachable(reason)
 
+    async def until_moved(self, shard: int) -> None:
+        """Return when a shard's owner, or the next one where there is none, owns it no more."""
+        known = self._known.shards[shard]
+        claim = known.claim
+        while not claim or known.claim == claim:
+            claim = known.claim
+            await self._known.changed.wait()
+
 
 class KnownShards(OneShard):
     """Several shards, as one node knows them.

@@ -67,3 +67,7 @@ class ProcessShards:
             return await bring(folder_of(self._data_folder, shard), Brought(protocol, peer))
         except LinkUnreachable as error:
             raise ShardUnreachable(f"process {shard}: {error}") from error
+
+    async def until_moved(self, shard: int) -> None:
+        """Never return: a shard stays with its process, and a link to that ends with it."""
+        await trio.sleep_forever()

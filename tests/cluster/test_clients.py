@@ -485,6 +485,29 @@ def test_an_owner_that_asks_is_told_what_users_with_limits_have() -> None:
     trio.run(with_owner, lambda: True, act, lambda: None, Settings(handshakes_max=1))
 
 
+@pytest.mark.parametrize("claim", [b"", b"a 1"])
+def test_a_shard_has_moved_when_an_owner_owns_it_no_more(claim: bytes) -> None:
+    async def main() -> None:
+        known, _ = node_of("door")
+        shards = OneShard(known, Caller("orders", "door", "secret"))
+        seen = []
+
+        async def watch() -> None:
+            await shards.until_moved(0)
+            seen.append(known.shards[0].claim)
+
+        known.shards[0].claim = claim
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            for now in (claim, b"a 1", b"a 1", b"", b"b 1"):
+                known.shards[0].claim = now
+                known.tell()
+                await trio.testing.wait_all_tasks_blocked()
+        assert seen == [b""]
+
+    trio.run(main)
+
+
 def test_each_shard_has_a_folder_for_its_traces(tmp_path: Path) -> None:
     async def act() -> None:
         configuration = ClusterConfiguration(

@@ -56,6 +56,9 @@ class TwoShards:
         self._nursery.start_soon(self.servers[shard].serve_stream, theirs, peer, protocol)
         return ours
 
+    async def until_moved(self, shard: int) -> None:
+        raise AssertionError("nobody asks that here")
+
 
 def with_hosts(broker: Broker, *hosts: str) -> None:
     administration = broker.administration

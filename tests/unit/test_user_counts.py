@@ -66,6 +66,7 @@ class TwoBrokers:
         self.sharing = Sharing(self._shelf, Known(), 2)
         self.links: list[tuple[int, float, trio.CancelScope]] = []  # from whom, when
         self.is_reachable = True
+        self.moved = trio.Event()
         administration = self.brokers[0].administration
         administration.change_password("guest", "guest", algorithm=SHA256)
         administration.add_virtual_host("b")
@@ -99,6 +100,9 @@ class TwoBrokers:
         self.links.append((shard, trio.current_time(), scope))
         self._nursery.start_soon(self.tell, shard, theirs, scope)
         return ours
+
+    async def until_moved(self, shard: int) -> None:
+        await self.moved.wait()
 
     async def tell(self, shard: int, stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
         with scope:
@@ -194,6 +198,20 @@ async def test_an_owner_that_is_not_there_has_nobody_and_is_asked_again() -> Non
         await trio.sleep(2 * AGAIN_S)
         assert "(1) is reached" in refusal(two, 0)
         assert "(1) is reached" in refusal(two, 1)
+
+
+@on_a_jumping_clock
+async def test_an_owner_that_hangs_has_nobody_as_soon_as_another_one_has_its_shard() -> None:
+    async with two_brokers() as two:
+        await two.limit(connections_max=1)
+        await opened(two, 1)
+        assert "(1) is reached" in refusal(two, 0)
+        two.brokers[1] = MemoryBroker()  # of the next owner; the link to the one before stands
+        two.moved.set()
+        two.moved = trio.Event()
+        await trio.sleep(2 * AGAIN_S)
+        await opened(two, 0)
+        assert len([shard for shard, _, _ in two.links if shard == 1]) == 2
 
 
 @pytest.mark.parametrize(("said", "pause_s"), [(b"", SELDOM_S), (b"nonsense\n", SELDOM_S), (b"{}\n", AGAIN_S)])

@@ -55,3 +55,7 @@ class Shards(Protocol):
             ShardUnreachable: it is not to be had.
         """
         ...
+
+    async def until_moved(self, shard: int) -> None:
+        """Return when a shard's owner, or the next one where there is none, owns it no more."""
+        ...

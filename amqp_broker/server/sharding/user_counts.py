@@ -95,13 +95,22 @@ async def _follow(broker: Broker, other: int, shards: Shards) -> None:
     while True:
         pause_s = AGAIN_S
         try:
-            with suppress(ShardUnreachable, *_GONE):
-                stream = await shards.connect(other, NOBODY, USER_COUNTS)
-                async with stream:
-                    pause_s = AGAIN_S if await _hear(broker, other, stream) else SELDOM_S
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_end_when_moved, shards, other, nursery.cancel_scope)
+                with suppress(ShardUnreachable, *_GONE):
+                    stream = await shards.connect(other, NOBODY, USER_COUNTS)
+                    async with stream:
+                        pause_s = AGAIN_S if await _hear(broker, other, stream) else SELDOM_S
+                nursery.cancel_scope.cancel()
         finally:
             broker.open_connections.forget_elsewhere(other)
         await trio.sleep(pause_s)
+
+
+async def _end_when_moved(shards: Shards, other: int, scope: trio.CancelScope) -> None:
+    """An owner that hangs, or whose machine is gone, does not end its links."""
+    await shards.until_moved(other)
+    scope.cancel()
 
 
 async def _hear(broker: Broker, other: int, stream: trio.abc.Stream) -> bool:
