@@ -9,6 +9,8 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from amqp_broker.broker.inspection import SLICE_OBJECTS
+
 START: Final = "trace.start"
 STATUS: Final = "trace.status"
 STOP: Final = "trace.stop"
@@ -84,7 +86,8 @@ class ProcessTraces:
         shown = found if statuses[newest]["vhost"] is None else [found[newest]]
         every = [message for messages in shown for message in messages]
         every.sort(key=lambda message: -message["hops"][0]["at"])
-        await send({"items": every})
+        for first in range(0, len(every), SLICE_OBJECTS):  # others have their turn between two
+            await send({"items": every[first : first + SLICE_OBJECTS]})
         return {"result": None}
 
 

@@ -14,6 +14,7 @@ import trio
 import trio.testing
 
 from amqp_broker.access.client import Peer, Tls
+from amqp_broker.broker.inspection import SLICE_OBJECTS
 from amqp_broker.network.listeners import AMQP, HTTP, USER_COUNTS
 from amqp_broker.processes import events
 from amqp_broker.processes.clients import PAUSE_S, ProcessClients
@@ -563,6 +564,9 @@ def test_messages_are_traced_in_all_processes_or_in_that_of_one_virtual_host(tmp
     assert (status["result"]["traces"], status["result"]["since"]) == (3, 11)
     shown, _ = both.run("trace.show")
     assert [message["hops"][0]["at"] for message in shown["items"]] == [4, 3, 1]
+    assert Tracing(tmp_path, traced(since=10), traced(since=11)).run("trace.show") == DONE
+    many = Tracing(tmp_path, traced(*range(SLICE_OBJECTS), since=10), traced(SLICE_OBJECTS, since=11))
+    assert [len(answer["items"]) for answer in many.run("trace.show")[:-1]] == [SLICE_OBJECTS, 1]
     one = Tracing(tmp_path, traced(4, 1, since=10), traced(3, since=11, vhost="other"))
     assert one.run("trace.status")[0]["result"]["traces"] == 1
     assert one.run("trace.show")[0]["items"] == one.traces[1]["messages"]
