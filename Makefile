@@ -53,7 +53,7 @@ help:
 	@echo 'make pictures  pictures of the page, in docs/pictures/'
 	@echo 'make wheel-compiled   the wheel with compiled layers, in dist/ (needs a C compiler)'
 	@echo 'COMPILED=1     with serve, test, interop, suites, fuzz, bench-compare, cluster-torture: on that build; with bench: that as well'
-	@echo 'make cluster-torture   three nodes and three members of etcd, killed, paused and cut off; 90 s a round: ROUNDS=10'
+	@echo 'make cluster-torture   three nodes and three members of etcd, killed, paused and cut off; two minutes a round: ROUNDS=10'
 	@echo 'make clean     remove all that was built'
 
 # Two stamps: serving needs four small packages, developing needs many.
