@@ -24,7 +24,7 @@ def without_effect(settings: Settings) -> list[tuple[str, str]]:
     cluster = ("cluster_secret", "cluster_shards", *node, "lease_ttl_ms", "etcd_quota_bytes")
     etcd_tls = ("etcd_ca", "etcd_certificate", "etcd_key")
     is_node = bool(settings.cluster or settings.with_etcd)
-    need(is_node, "this node is alone: name its cluster with cluster", *cluster, *etcd_tls)
+    need(is_node, "this node is alone: name its cluster with cluster, or leave this out", *cluster, *etcd_tls)
     need(not is_node or bool(settings.link_certificate), _NO_LINK_CERTIFICATE, "link_key", "link_ca")
     need(not is_node or bool(settings.link_ca), "no authority is trusted: name one with link_ca", "link_certificate")
     is_etcd_ours = bool(settings.with_etcd)
