@@ -533,6 +533,32 @@ def test_what_a_kill_brings_back_too_often_to_a_quorum_queue_dies(
     assert again.drain("q") == [b"other"]
 
 
+@pytest.mark.parametrize("limit", [-1, -5])
+def test_nothing_dies_of_a_negative_limit_that_no_client_had(limit: int) -> None:
+    broker = DiskBroker(behave_like="3.10")  # where the first return is one too many
+    channel = broker.client().channel()
+    channel.declare("q", {**QUORUM, "x-delivery-limit": limit}, durable=True)
+    keep(channel, "q", b"1", b"2", b"3")
+    channel.get("q")
+    assert broker.killed().restarted().client().channel().drain("q") == [b"2", b"3"]
+
+
+def test_what_had_come_back_more_often_than_a_limit_that_is_new_is_delivered_once_more() -> None:
+    broker = DiskBroker(behave_like="3.10")
+    channel = broker.client().channel()
+    channel.declare("q", QUORUM, durable=True)
+    keep(channel, "q", b"1")
+    for tag in range(1, 25):
+        channel.get("q")
+        channel.nack(tag)
+    again = broker.restarted(behave_like="4.0").client().channel()  # from where on 20 are enough
+    message = again.get("q")
+    assert message is not None
+    assert message.body == b"1"
+    again.nack(1)
+    assert again.message_count("q") == 0
+
+
 def test_what_a_kill_brings_back_too_often_dies_when_it_is_read_from_the_disk(
     broker: DiskBroker, channel: ClientChannel
 ) -> None:

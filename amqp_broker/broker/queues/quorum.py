@@ -156,11 +156,15 @@ class QuorumQueue(ClassicQueue):
         return True
 
     def restored_deliveries(self, messages: list[Message]) -> None:
-        """What a client held when the broker was killed has come back once more, and may have been too often."""
+        """What a client held when the broker was killed has come back once more, and may have been too often.
+
+        What has come back more often than that was there before the limit was, and dies when it comes back, if it does.
+        """
         limit = self.arguments.delivery_limit
         if limit is None:
             return
-        poison = [message for message in messages if message.delivery_count > limit]
+        one_too_many = max(0, limit) + 1  # a limit may be less than 0, and what nobody had has not come back
+        poison = [message for message in messages if message.delivery_count == one_too_many]
         if poison:
             self.backlog.take_out(self, poison)
             self.discard(poison, DeathReason.DELIVERY_LIMIT)
