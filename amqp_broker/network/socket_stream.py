@@ -249,7 +249,7 @@ class SocketStream(DirectStream):
 
     def _note_reset(self, error: OSError) -> None:
         if isinstance(error, ConnectionResetError):
-            self._reset = error
+            self._reset = error.with_traceback(None)  # which knows this stream: see ``server/garbage.py``
 
     def _failure(self, error: OSError) -> Exception:
         if self._socket.fileno() < 0 or (isinstance(error, BrokenPipeError) and self._is_half_closed):

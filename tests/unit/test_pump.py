@@ -10,6 +10,7 @@ import logging
 import socket
 import ssl
 import struct
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -541,7 +542,9 @@ def test_a_reset_is_told_as_one_however_it_was_noticed(has_tls: bool) -> None:
         transport.connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await transport.aclose()
         of_server = server if isinstance(server, SocketStream) else server._transport
+        references = sys.getrefcount(of_server)
         assert of_server.receive_now(10) == b"", "the system says once that it was reset"
+        assert sys.getrefcount(of_server) == references, "what it remembers of that does not know it"
         async with pumped(server) as one:
             await one.ended.wait()
             assert one.conversation.lost_because == [CLIENT_RESET]
