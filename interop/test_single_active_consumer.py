@@ -75,6 +75,7 @@ def test_the_next_takes_over_when_it_is_cancelled(
     first, second = consumer(client, sac, "a", prefetch=1), consumer(client, sac, "b")
     ch.publish_all(sac, [b"1", b"2"])
     assert bodies(first, 1) == [b"1"]
+    assert ch.depth(sac) == (1, 2)  # what comes after the cancel goes to the next one at once
     first.call(Basic.Cancel, consumer_tag="a")
     if broker.differs("single-active-consumer-cancelled"):
         assert bodies(second, 1) == [b"2"]
