@@ -213,3 +213,14 @@ def test_a_page_that_is_unpacked_is_what_was_packed(flags: bytes, first: int, st
     same = unpacked(page.packed(), first)
     assert (same.flags, same.offsets, same.references) == (page.flags, page.offsets, page.references)
     assert (same.offsets.typecode, same.first_reference) == (page.offsets.typecode, first)
+
+
+def test_a_page_that_may_get_more_is_kept_though_all_in_it_is_dead() -> None:
+    for _ in range(2):
+        index = Index()
+        segment = new_segment(index, 1)
+        segment.append(1, bytearray([SINGLE]), array("I", [64, 85]))
+        index.drop(1, 1)
+        segment.append(3, bytearray([SINGLE]), array("I", [129, 150]))
+        assert (segment.extent_of(3), segment.live_bytes) == ((129, 21), 21)
+        assert [page.end_reference for page in segment.pages() if isinstance(page, IndexPage)] == [4]
