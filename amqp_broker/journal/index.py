@@ -122,12 +122,18 @@ class Segment:
             some = None if references is None else references[low:high]
             first = first_reference + low if some is None else some[0]
             page = IndexPage(first, flags[low:high], offsets[low : high + 1], some)
+            self._note_if_first(len(self._pages), is_dead=page.first_live() < 0)
             self._add(page.packed(), first)
 
     def _has_come(self, end_reference: int, flags: bytearray, offsets: array[int]) -> None:
         self._end_reference = end_reference
         self._end_offset = offsets[-1]
         self.live_bytes += live_bytes_of(flags, offsets)
+
+    def _note_if_first(self, number: int, *, is_dead: bool) -> None:
+        """So `bytes_from_first_live` need not unpack a page to find out that all is dead in it."""
+        if is_dead and number == self._live_from:
+            self._live_from += 1
 
     def _add(self, page: PageOrPacked, first_reference: int) -> None:
         self._pages.append(page)  # in this order: whoever finds the reference finds the page
@@ -228,6 +234,8 @@ class Segment:
 
     def bytes_from_first_live(self) -> int:
         """How many bytes its first live record and all behind it take; 0 where none lives."""
+        if not self.live_bytes:
+            return 0
         for number in range(self._live_from, len(self._pages)):
             page = self._page(number)
             index = page.first_live()
@@ -257,6 +265,8 @@ class Segment:
             page.is_touched = False
             return False
         is_dead = page.first_live() < 0
+        if number < len(self._pages) - 1:  # the last one may be opened again, and added to
+            self._note_if_first(number, is_dead=is_dead)
         self._pages[number] = _NO_PAGE if is_dead and self._may_leave(number) else page.packed()
         return True
 
