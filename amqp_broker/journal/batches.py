@@ -15,6 +15,7 @@ from amqp_broker.journal.blocks import BLOCK_BYTES_MAX
 from amqp_broker.journal.checksums import Piece, data_of
 from amqp_broker.journal.failures import JournalError
 from amqp_broker.journal.files import File
+from amqp_broker.journal.index import Unpacked
 from amqp_broker.journal.index_pages import DEAD, SHARED, SINGLE
 from amqp_broker.journal.records import Record, Runs, Unwritten, encode_unwritten
 
@@ -58,6 +59,7 @@ class GatheredBatch:
         "records",
         "runs",
         "sync",
+        "unpacked",
     )
 
     def __init__(self, first_reference: int) -> None:
@@ -74,6 +76,8 @@ class GatheredBatch:
         self.sync = True
         # set by the writing thread
         self.runs = Runs()
+        self.unpacked: Unpacked = {}
+        """Pages of the index that the runs are in."""
         self.offsets: array[int] | None = None
         self.new_segment: NewSegment | None = None
         self.disk_bytes = 0

@@ -37,6 +37,8 @@ _NO_PAGE: Final = IndexPage(0, bytearray(), array("I", [0]))
 """In the place of one in which all is dead, too."""
 
 PageOrPacked: TypeAlias = IndexPage | bytes
+Unpacked: TypeAlias = dict[int, tuple[bytes, IndexPage]]
+"""Pages by their first references: as they are packed, and the same ones unpacked."""
 
 
 class Segment:
@@ -215,6 +217,26 @@ class Segment:
         page.is_touched = True
         return page
 
+    def unpack_for(self, firsts: Sequence[int], counts: Sequence[int], ahead: Unpacked) -> None:
+        """Add the pages that runs in ascending order are in to others, where they are packed. Any thread's."""
+        end = 0
+        for first, count in zip(firsts, counts, strict=True):
+            if first + count <= end:
+                continue
+            for number in self._numbers(first, count):
+                page, page_first = self._pages[number], self._firsts[number]
+                if isinstance(page, bytes):
+                    ahead[page_first] = page, unpacked(page, page_first)
+                end = self._firsts[number + 1] if number + 1 < len(self._firsts) else 0
+
+    def open(self, first_reference: int, packed: bytes, page: IndexPage) -> None:
+        """A page is about to change; it was unpacked before, and if it is another one by now, it does not matter."""
+        number = bisect_left(self._firsts, first_reference)
+        if number < len(self._pages) and self._pages[number] is packed:
+            self._pages[number] = page
+            self._unpacked = None
+            self.open_pages.append(first_reference)
+
     def drop_runs(self, runs: Iterable[tuple[int, int]]) -> None:
         """Mark many runs of references as dead: `drop` for each, faster where they are short."""
         base, flags, offsets = _NO_REFERENCE, _NO_PAGE.flags, _NO_PAGE.offsets
@@ -324,6 +346,28 @@ class Index:
         high = bisect_left(firsts, first + count)
         for segment in segments[low:high]:
             segment.drop(first, count)
+
+    def unpacked_for(self, runs: Runs) -> Unpacked:
+        """The pages that `drop_runs` would have to unpack: another thread spares its owner that, which takes tens of
+        microseconds for each, where each run is in a page of its own.
+        """
+        ahead: Unpacked = {}
+        firsts, segments = self._table
+        if not segments or not len(runs):
+            return ahead
+        low = 0
+        for segment, bound in zip(segments, (*firsts[1:], _NO_REFERENCE), strict=True):
+            high = bisect_left(runs.firsts, bound, low)
+            segment.unpack_for(runs.firsts[low:high], runs.counts[low:high], ahead)
+            low = high - 1 if high > low and runs.end_at(high - 1) > bound else high  # it may go on in the next one
+        return ahead
+
+    def open(self, ahead: Unpacked) -> None:
+        """Have pages unpacked that were so ahead."""
+        for first_reference, (packed, page) in ahead.items():
+            segment = self.find(first_reference)
+            if segment is not None:
+                segment.open(first_reference, packed, page)
 
     def drop_runs(self, runs: Runs) -> None:
         """Mark runs that are in ascending order as dead, in whichever segments they are."""

@@ -224,7 +224,9 @@ class SegmentJournal:
     def write(self, batch: Batch) -> None:
         if self._writer is None:
             raise RuntimeError("a journal is recovered before it is written to")
-        self._writer.write(self._taken(batch))
+        taken = self._taken(batch)
+        self._writer.write(taken)
+        taken.unpacked = self._index.unpacked_for(taken.runs)
 
     def committed(self, batch: Batch) -> None:
         written = self._taken(batch)
@@ -262,6 +264,7 @@ class SegmentJournal:
         segment.disk_bytes = batch.disk_bytes
         segment.drops.extend(batch.runs)
         if len(batch.runs):
+            self._index.open(batch.unpacked)
             self._index.drop_runs(batch.runs)
             self._may_reclaim = True
             if self._reclaim is not None:

@@ -220,6 +220,7 @@ class SegmentReclaim:
         self.replacement = self._target().finish(drops)
         yield
         self._remove_replaced(self.replacement)
+        yield from self._drop_most(self.replacement)
 
     def _target(self) -> RewrittenSegment:
         if self._rewritten is None:
@@ -246,6 +247,15 @@ class SegmentReclaim:
                 yield needed
                 needed = Runs()
         yield needed
+
+    def _drop_most(self, replacement: Segment) -> Iterator[None]:
+        """Drop in it what was dropped meanwhile, so that its pages need not be unpacked where the owner does."""
+        count = len(self.drops_meanwhile.counts)  # they grow
+        firsts, counts = self.drops_meanwhile.firsts[:count], self.drops_meanwhile.counts[:count]
+        for number, (first, size) in enumerate(zip(firsts, counts, strict=True)):
+            replacement.drop(first, size)
+            if number % _RUNS_PER_STEP == _RUNS_PER_STEP - 1:
+                yield
 
     def _remove_all(self) -> None:
         """Oldest first, each durably: a drop must not go before its record."""

@@ -83,6 +83,7 @@ BATCHES = st.lists(
         st.integers(0, 20),
         st.booleans(),  # whether the segment ends behind it
         st.lists(st.tuples(st.floats(0, 1), st.sampled_from([1, 1, 3, 40])), max_size=4),  # runs that go
+        st.sampled_from([0, 0, 1, 3]),  # which of them go before their pages are opened; 0: none
     ),
     min_size=1,
     max_size=14,
@@ -132,17 +133,22 @@ def agree(index: Index, table: Table) -> None:
 @settings(deadline=None)
 @given(batches=BATCHES, base=st.sampled_from([64, 2**32 - 70_000, 2**33]))
 def test_what_comes_and_goes_is_known_however_it_is_packed(
-    batches: list[tuple[list[tuple[int, int]], int, bool, list[tuple[float, int]]]], base: int
+    batches: list[tuple[list[tuple[int, int]], int, bool, list[tuple[float, int]], int]], base: int
 ) -> None:
     index, table = Index(), Table(base)
     segment = new_segment(index, 1)
-    for records, unused, is_end, runs in batches:
+    for records, unused, is_end, runs, meanwhile in batches:
         first, flags, offsets = table.batch(records, unused)
         segment.append(first, flags, offsets)
         starts = [(int(place * table.next_reference), count) for place, count in runs]
         gone = sorted({reference for start, count in starts for reference in range(start, start + count)})
         dropped = runs_of(gone)
         table.drop(gone)
+        ahead = index.unpacked_for(dropped)  # what goes meanwhile, and is packed again, is another page than there
+        for reference in gone[::meanwhile] if meanwhile else ():
+            index.drop(reference, 1)
+            index.pack_some(0, 1)
+        index.open(ahead)
         index.drop_runs(dropped)
         index.pack_some(len(flags), len(gone))
         table.next_reference += 1  # each batch leaves one out
@@ -213,6 +219,30 @@ def test_a_page_that_is_unpacked_is_what_was_packed(flags: bytes, first: int, st
     same = unpacked(page.packed(), first)
     assert (same.flags, same.offsets, same.references) == (page.flags, page.offsets, page.references)
     assert (same.offsets.typecode, same.first_reference) == (page.offsets.typecode, first)
+
+
+@given(
+    gone=st.lists(st.integers(1, 80), min_size=1, max_size=20).map(sorted),
+    count=st.sampled_from([1, 2, 30]),
+    ends=st.integers(1, 80),
+    has_gaps=st.booleans(),
+)
+def test_pages_that_were_unpacked_ahead_are_not_unpacked_where_runs_are_dropped(
+    gone: list[int], count: int, ends: int, has_gaps: bool
+) -> None:
+    index = Index()
+    for first, end in ((1, ends), (ends, 81)):
+        segment = new_segment(index, first)
+        if first < end:
+            flags, offsets = bytearray([SINGLE] * (end - first)), array("I", range(64, 64 + 21 * (end - first + 1), 21))
+            segment.append_packed(first, flags, offsets, array("Q", range(first, end)) if has_gaps else None)
+    runs = runs_of(sorted({one for first in gone for one in range(first, min(first + count, 81))}))
+    index.open(index.unpacked_for(runs))
+    pages_before = [page for segment in index.segments for page in segment.pages()]
+    index.drop_runs(runs)
+    pages_after = [page for segment in index.segments for page in segment.pages()]
+    for before, after in zip(pages_before, pages_after, strict=True):
+        assert isinstance(before, bytes) == isinstance(after, bytes)
 
 
 def test_a_page_that_may_get_more_is_kept_though_all_in_it_is_dead() -> None:
