@@ -227,7 +227,7 @@ class Segment:
                 page, page_first = self._pages[number], self._firsts[number]
                 if isinstance(page, bytes):
                     ahead[page_first] = page, unpacked(page, page_first)
-                end = self._firsts[number + 1] if number + 1 < len(self._firsts) else 0
+                end = self._firsts[number + 1] if number + 1 < len(self._firsts) else _NO_REFERENCE
 
     def open(self, first_reference: int, packed: bytes, page: IndexPage) -> None:
         """A page is about to change; it was unpacked before, and if it is another one by now, it does not matter."""
