@@ -51,6 +51,7 @@ class Segment:
         "_has_gaps",
         "_live_from",
         "_pages",
+        "_starts",
         "_unpacked",
         "disk_bytes",
         "drops",
@@ -75,7 +76,8 @@ class Segment:
         self.drops = Runs()
         self._pages: list[PageOrPacked] = []
         self._firsts = array("Q")  # the first reference of each
-        self._unpacked: tuple[bytes, IndexPage] | None = None  # which was looked into last
+        self._starts = array("Q")  # the first offset of each
+        self._unpacked: tuple[int, bytes, IndexPage] | None = None  # which was looked into last
         self._has_gaps = False
         self._end_reference = first_reference
         self._end_offset = 0
@@ -107,7 +109,7 @@ class Segment:
         for low, high in cut_into_pages(offsets):
             page = IndexPage(first_reference + low, flags[low:high], offsets[low : high + 1])
             self.open_pages.append(page.first_reference)
-            self._add(page, page.first_reference)
+            self._add(page, page)
 
     def append_packed(
         self, first_reference: int, flags: bytearray, offsets: array[int], references: array[int] | None
@@ -125,7 +127,7 @@ class Segment:
             first = first_reference + low if some is None else some[0]
             page = IndexPage(first, flags[low:high], offsets[low : high + 1], some)
             self._note_if_first(len(self._pages), is_dead=page.first_live() < 0)
-            self._add(page.packed(), first)
+            self._add(page, self._packed(page, len(self._pages)))
 
     def _has_come(self, end_reference: int, flags: bytearray, offsets: array[int]) -> None:
         self._end_reference = end_reference
@@ -137,9 +139,19 @@ class Segment:
         if is_dead and number == self._live_from:
             self._live_from += 1
 
-    def _add(self, page: PageOrPacked, first_reference: int) -> None:
-        self._pages.append(page)  # in this order: whoever finds the reference finds the page
-        self._firsts.append(first_reference)
+    def _add(self, page: IndexPage, page_or_packed: PageOrPacked) -> None:
+        self._pages.append(page_or_packed)  # in this order: whoever finds the reference finds the page
+        self._starts.append(page.offsets[0])
+        self._firsts.append(page.first_reference)
+
+    def _packed(self, page: IndexPage, number: int) -> bytes:
+        """A page as it is kept: records that are alike, and come alike, make pages that are, which take memory once."""
+        packed = page.packed()
+        before = self._pages[number - 1] if number else b""
+        return before if isinstance(before, bytes) and before == packed else packed
+
+    def _unpack(self, number: int, packed: bytes) -> IndexPage:
+        return unpacked(packed, self._firsts[number], self._starts[number])
 
     # --- where
 
@@ -161,9 +173,9 @@ class Segment:
         if isinstance(page, IndexPage):
             return page
         last = self._unpacked
-        if last is None or last[0] is not page:
-            last = self._unpacked = (page, unpacked(page, self._firsts[number]))
-        return last[1]
+        if last is None or last[0] != number or last[1] is not page:
+            last = self._unpacked = (number, page, self._unpack(number, page))
+        return last[2]
 
     def pages(self) -> list[PageOrPacked]:
         """All pages as they are now, those that are not packed copied: what is dropped later is not dropped in them."""
@@ -171,8 +183,8 @@ class Segment:
 
     def unpacked(self, pages: Sequence[PageOrPacked]) -> Iterator[IndexPage]:
         """All of its pages as they were, one by one."""
-        for page, first_reference in zip(pages, self._firsts, strict=True):
-            yield page if isinstance(page, IndexPage) else unpacked(page, first_reference)
+        for number, page in enumerate(pages):
+            yield page if isinstance(page, IndexPage) else self._unpack(number, page)
 
     def add_present(self, first: int, count: int, runs: Runs) -> None:
         """Add those references of a run to others that are here, be they dead or live."""
@@ -224,9 +236,9 @@ class Segment:
             if first + count <= end:
                 continue
             for number in self._numbers(first, count):
-                page, page_first = self._pages[number], self._firsts[number]
+                page = self._pages[number]
                 if isinstance(page, bytes):
-                    ahead[page_first] = page, unpacked(page, page_first)
+                    ahead[self._firsts[number]] = page, self._unpack(number, page)
                 end = self._firsts[number + 1] if number + 1 < len(self._firsts) else _NO_REFERENCE
 
     def open(self, first_reference: int, packed: bytes, page: IndexPage) -> None:
@@ -289,7 +301,7 @@ class Segment:
         is_dead = page.first_live() < 0
         if number < len(self._pages) - 1:  # the last one may be opened again, and added to
             self._note_if_first(number, is_dead=is_dead)
-        self._pages[number] = _NO_PAGE if is_dead and self._may_leave(number) else page.packed()
+        self._pages[number] = _NO_PAGE if is_dead and self._may_leave(number) else self._packed(page, number)
         return True
 
 

@@ -8,14 +8,14 @@ that are of one size, and about one of those that are not. Does not know files, 
 from __future__ import annotations
 
 import struct
-import sys
-import zlib
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from itertools import accumulate, compress, islice, repeat
+from itertools import compress, islice, repeat
 from operator import sub
 from typing import Final
+
+from amqp_broker.journal.distances import compressed, decompressed, grown, planes_of_distances
 
 DEAD: Final = 0
 SINGLE: Final = 1
@@ -26,11 +26,7 @@ SHARED: Final = 2
 PAGE_REFERENCES = 512
 """A page has so many, up to twice as many, and more where one record has; fewer only what comes in small batches."""
 
-_PACKED: Final = struct.Struct("=QIBB")  # the first offset, how many flags, bytes of an offset, whether there are gaps
-_LEVEL: Final = 1
-_WINDOW: Final = -12  # 4 KiB, and no header; larger ones take longer to set up than they save
-_MEMORY: Final = 5
-_BYTE_ORDER: Final = sys.byteorder
+_PACKED: Final = struct.Struct("=IBB")  # how many flags, bytes of an offset, whether there are gaps
 
 
 class IndexPage:
@@ -161,48 +157,28 @@ class IndexPage:
         return IndexPage(self.first_reference, bytearray(self.flags), self.offsets, self.references)
 
     def packed(self) -> bytes:
-        """All of it but the first reference, in as little memory as may be."""
+        """All of it but the first reference and the first offset, in as little memory as may be: of pages that are
+        alike the same.
+        """
         offsets, references = self.offsets, self.references
-        packing = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW, _MEMORY)
-        fields = _PACKED.pack(offsets[0], len(self.flags), offsets.itemsize, references is not None)
-        pieces = [fields, bytes(self.flags), *_planes_of_differences(offsets)]
+        fields = _PACKED.pack(len(self.flags), offsets.itemsize, references is not None)
+        pieces = [fields, bytes(self.flags), *planes_of_distances(offsets)]
         if references is not None:
-            pieces += _planes_of_differences(references)
-        return packing.compress(b"".join(pieces)) + packing.flush()
+            pieces += planes_of_distances(references)
+        return compressed(b"".join(pieces))
 
 
-def unpacked(data: bytes, first_reference: int) -> IndexPage:
-    """The page that was packed, whose first reference it was."""
-    content = zlib.decompress(data, _WINDOW)
-    first_offset, count, offset_bytes, has_gaps = _PACKED.unpack_from(content)
+def unpacked(data: bytes, first_reference: int, first_offset: int) -> IndexPage:
+    """The page that was packed, whose first reference and first offset they were."""
+    content = decompressed(data)
+    count, offset_bytes, has_gaps = _PACKED.unpack_from(content)
     flags_end = _PACKED.size + count
     offsets_end = flags_end + count * offset_bytes
     typecode = "I" if offset_bytes == array("I").itemsize else "Q"
     flags = bytearray(content[_PACKED.size : flags_end])
-    offsets = _grown(typecode, first_offset, content[flags_end:offsets_end], count)
-    references = _grown("Q", first_reference, content[offsets_end:], count - 1) if has_gaps else None
+    offsets = grown(typecode, first_offset, content[flags_end:offsets_end], count)
+    references = grown("Q", first_reference, content[offsets_end:], count - 1) if has_gaps else None
     return IndexPage(first_reference, flags, offsets, references)
-
-
-def _planes_of_differences(numbers: array[int]) -> list[bytes]:
-    """The distances from each number to the next one, the first bytes of all, then the second ones: what is alike is
-    together. The numbers do not fall, so none is taken from its neighbour where all are subtracted as one large number.
-    """
-    width, data = numbers.itemsize, numbers.tobytes()
-    distance = int.from_bytes(data[width:], _BYTE_ORDER) - int.from_bytes(data[:-width], _BYTE_ORDER)
-    data = distance.to_bytes(len(data) - width, _BYTE_ORDER)
-    return [data[place::width] for place in range(width)]
-
-
-def _grown(typecode: str, first: int, planes: bytes, count: int) -> array[int]:
-    """The numbers that have these distances, and the first one before them."""
-    distances = array(typecode)
-    width = distances.itemsize
-    data = bytearray(width * count)
-    for place in range(width):
-        data[place::width] = planes[place * count : (place + 1) * count]
-    distances.frombytes(data)
-    return array(typecode, accumulate(distances, initial=first))
 
 
 def fills_page(count: int) -> bool:
