@@ -44,7 +44,7 @@ QUEUE = "benchmark.queue"
 BODY_BYTES = 12
 AT_ONCE = 5_000  # messages of AMQP 0-9-1 that are written before their arrival is waited for
 THOUSAND = 1_000
-INDEXED_RECORDS = 100_000
+INDEXED_RECORDS = 98_304  # so many fill some of a stream's chunks
 OVERHEAD_BYTES = 96  # of a record, beside the body
 BATCH = 1000  # records that come together, where not one by one
 
@@ -151,6 +151,7 @@ class Pattern:
         records: so many are the journal's for each of the stream, others between them.
         batch: so many of the journal's come in one batch, which leaves a number out.
         varied_bytes: so many bytes a record may have more.
+        varied_ms: it may come so much later.
     """
 
     block: tuple[int, int] | None = None
@@ -159,21 +160,33 @@ class Pattern:
     records: int = 1
     batch: int = BATCH
     varied_bytes: int = 0
+    varied_ms: int = 0
 
     def indexed(self) -> tuple[float, float]:
         """The bytes in memory for a thousand entries: the stream's, and the journal's while nothing was dropped."""
         tracemalloc.start()
         log = StreamLog(has_journal=True)
-        for number in range(INDEXED_RECORDS):
-            place, wall_ms = number * self.records, int(1_800_000_000_000 + number * self.step_ms)
-            reference = 1 + place + place // self.batch
-            if self.block is None:
-                log.append_stored(reference, self.block_bytes, wall_ms)
-            else:
-                log.append_stored_block(reference, self.block_bytes, self.block, wall_ms)
+        self._append(log, 0)
+        before_bytes, _ = tracemalloc.get_traced_memory()
+        before_entries = len(log)
+        self._append(log, INDEXED_RECORDS)
         used_bytes, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        return used_bytes / len(log) * THOUSAND, self.journal_bytes() / len(log) * THOUSAND
+        thousands = (len(log) - before_entries) / THOUSAND
+        return (used_bytes - before_bytes) / thousands, self.journal_bytes() / thousands
+
+    def _append(self, log: StreamLog, start: int) -> None:
+        """Add as many records as are indexed to a stream's, from one on."""
+        random = Random(start)
+        for number in range(start, start + INDEXED_RECORDS):
+            place, wall_ms = number * self.records, int(1_800_000_000_000 + number * self.step_ms)
+            wall_ms += random.randint(0, self.varied_ms)
+            reference = 1 + place + place // self.batch
+            body_bytes = self.block_bytes + random.randint(0, self.varied_bytes)
+            if self.block is None:
+                log.append_stored(reference, body_bytes, wall_ms)
+            else:
+                log.append_stored_block(reference, body_bytes, self.block, wall_ms)
 
     def journal_bytes(self) -> int:
         """What the journal's index takes for all of them, once it is packed."""
@@ -215,6 +228,8 @@ PATTERNS = {
     "AMQP 0-9-1, of 0 to 255 bytes more": Pattern(varied_bytes=255),
     "AMQP 0-9-1, beside a queue's": Pattern(records=2),
     "AMQP 0-9-1, one a second": Pattern(step_ms=1000, batch=1),
+    "AMQP 0-9-1, one a second, 0 to 20 ms later": Pattern(step_ms=1000, batch=1, varied_ms=20),
+    "the same, of 0 to 255 bytes more": Pattern(step_ms=1000, batch=1, varied_ms=20, varied_bytes=255),
     "AMQP 0-9-1, one a second, beside four of queues": Pattern(step_ms=1000, records=5, batch=1),
     "a frame of one message a second": Pattern((1, 1), 48, 1000, batch=1),
 }

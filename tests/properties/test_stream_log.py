@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqp_broker.broker.queues import stream_log_chunk
+from amqp_broker.broker.queues import packed_numbers, stream_log_chunk
 from amqp_broker.broker.queues.stream_log import StreamLog
 from amqp_broker.broker.queues.stream_log_chunk import PART_BYTES_MAX, PART_DURATION_MS_MAX, PAUSE_MS, PAUSE_OFFSETS_MIN
 
 CHUNK_ENTRIES = 12
 PART_ENTRIES = 3
+BLOCK_NUMBERS = 4
 
 ENTRIES = st.tuples(
     st.sampled_from([0, 1, 50, 150, 999, 1000, 1001, 100_000, 2**32]),  # ms after the one before
@@ -42,11 +43,10 @@ class Model:
         self.end_offset = 0
         self.wall_ms = 1_800_000_000_000
         self._in_chunk = CHUNK_ENTRIES
-        self._chunk_wall_ms = 0
         self.taken: list[int] = []
 
     def append(self, entry: Entry) -> None:
-        is_full = self._in_chunk == CHUNK_ENTRIES or entry.wall_ms - self._chunk_wall_ms >= 2**32 - 1
+        is_full = self._in_chunk == CHUNK_ENTRIES
         part = self.parts[-1] if self.parts and not is_full else []
         if part:
             offsets = part[-1].offset + part[-1].records - part[0].offset
@@ -55,7 +55,7 @@ class Model:
             if is_full_part or is_paused or entry.wall_ms - part[0].wall_ms >= PART_DURATION_MS_MAX:
                 part = []
         if is_full:
-            self._in_chunk, self._chunk_wall_ms = 0, entry.wall_ms
+            self._in_chunk = 0
         if not part:
             self.parts.append(part)
         part.append(entry)
@@ -108,6 +108,7 @@ def test_the_log_is_the_list(steps: list[tuple[Any, ...]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream_log_chunk, "CHUNK_ENTRIES_MAX", CHUNK_ENTRIES)
         patch.setattr(stream_log_chunk, "PART_ENTRIES_MAX", PART_ENTRIES)
+        patch.setattr(packed_numbers, "BLOCK_NUMBERS", BLOCK_NUMBERS)
         log, model = StreamLog(has_journal=True), Model()
         reference, taken = 0, list[int]()
         for step in steps:

@@ -127,7 +127,7 @@ class StreamLog:
         if chunks:
             chunk = chunks[-1]
             wall_ms = max(wall_ms, chunk.last_wall_ms)  # times never go back, whatever the clock does
-            if chunk.takes(wall_ms):
+            if not chunk.is_full:
                 chunk.let_part_begin(wall_ms)
                 return chunk
             chunk.close()

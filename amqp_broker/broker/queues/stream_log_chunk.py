@@ -1,9 +1,9 @@
 """A chunk of a stream's entries, which follow each other: where each is, when it came, what goes of them at once.
 
 An entry has one offset, or is a block of many (``stream_block.py``). What came close together is a part of the chunk
-(``stream_parts.py``): the oldest part goes first. Of what the journal has, a chunk knows the references only, which are
-a range as long as nothing else was written between them; without a journal it has the messages. Does not know what is
-before and behind it (``stream_log.py``).
+(``stream_parts.py``): the oldest part goes first. Of what the journal has, a chunk knows the references only, packed
+(``packed_numbers.py``); without a journal it has the messages. Does not know what is before and behind it
+(``stream_log.py``).
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from amqp_broker.broker.message import Message
-from amqp_broker.broker.queues.number_runs import NumberRuns, runs_of_most
+from amqp_broker.broker.queues.packed_numbers import PackedNumbers
 from amqp_broker.broker.queues.stream_block import BlockCounts
-from amqp_broker.broker.queues.stream_parts import SPAN_MS_MAX, ChunkParts, ends_in_little, packed
+from amqp_broker.broker.queues.stream_parts import ChunkParts
 
-CHUNK_ENTRIES_MAX = 16_384
-CHUNK_PARTS_MAX: Final = 1024
+CHUNK_ENTRIES_MAX = 32_768
 CHUNK_BYTES_MAX: Final = 16_777_216
 PART_ENTRIES_MAX = 1024
 PART_BYTES_MAX: Final = 1_048_576  # as much is read at once, about
@@ -39,7 +38,6 @@ class StreamChunk:
     """
 
     __slots__ = (
-        "_before_references",
         "_count",
         "_ends",
         "_entries",
@@ -76,8 +74,7 @@ class StreamChunk:
         self._messages: list[Message] = []  # where there is no journal, from start on
         self._ends: Sequence[int] | None = None  # behind each entry, from _origin on; None where there is no block
         self._entries = _NO_ENTRIES  # in each that is a block, else 0; empty where each has as many as records
-        self._before_references = 0  # what is to be added to each
-        self._references: Sequence[int] | NumberRuns = array("Q")
+        self._references = PackedNumbers()
 
     @property
     def end_offset(self) -> int:
@@ -91,13 +88,10 @@ class StreamChunk:
 
     # --- in
 
-    def takes(self, wall_ms: int) -> bool:
-        """Whether an entry that comes at this time belongs here."""
-        if self._entry_count >= CHUNK_ENTRIES_MAX or self.body_bytes >= CHUNK_BYTES_MAX:
-            return False
-        if wall_ms - self.first_wall_ms >= SPAN_MS_MAX:
-            return False
-        return self._parts is None or len(self._parts) < CHUNK_PARTS_MAX
+    @property
+    def is_full(self) -> bool:
+        """Whether the next entry belongs to another one."""
+        return self._entry_count >= CHUNK_ENTRIES_MAX or self.body_bytes >= CHUNK_BYTES_MAX
 
     def let_part_begin(self, wall_ms: int) -> None:
         """An entry comes at this time: if it does not belong to the last part, that has ended."""
@@ -126,15 +120,13 @@ class StreamChunk:
 
     def append(self, reference: int, body_bytes: int, wall_ms: int) -> None:
         """One entry more."""
-        references = self._references
-        assert isinstance(references, array), "a chunk that is full gets no more"
         if reference:
-            references.append(reference)
+            self._references.append(reference)
         self._count += 1
         self._entry_count += 1
         ends = self._ends
         if ends is not None:
-            assert isinstance(ends, array)
+            assert isinstance(ends, array), "a chunk that is full gets no more"
             ends.append(self._count)
             self._entries.append(0)
         self.body_bytes += body_bytes
@@ -209,38 +201,29 @@ class StreamChunk:
 
     def close(self) -> None:
         """No more entries come: keep no more of their numbers than is needed."""
-        ends, references, parts = self._ends, self._references, self._parts
+        ends, parts = self._ends, self._parts
         if ends is not None:
             if sum(self._entries) == self._count:  # a block has no more entries than records, another entry none
                 self._entries = _NO_ENTRIES
             else:
-                self._entries = packed(self._entries)
-            self._ends = ends_in_little(ends)
+                self._entries = _in_little(self._entries)
+            self._ends = range(1, len(ends) + 1) if ends[-1] == len(ends) else _in_little(ends)
         if parts is not None:
             self._end_last_part(parts)
-            parts.close(self._ends)
-        if len(references):
-            assert not isinstance(references, NumberRuns), "a chunk is closed once"
-            before = references[0] - 1
-            little = [reference - before for reference in references]
-            self._references = runs_of_most(little) or ends_in_little(little)
-            self._before_references = before
+            parts.close()
+        self._references.close()
 
     # --- what there is
 
     def references(self, start: int = 0, end: int = sys.maxsize) -> array[int]:
         """Of the journal's records, one for each of some entries; none where there is no journal."""
-        before, references = self._before_references, self._references
-        some = references.between(start, end) if isinstance(references, NumberRuns) else references[start:end]
-        return array("Q", [before + one for one in some])
+        return self._references.between(start, end)
 
     @property
     def last_reference(self) -> int:
         """The last of them; 0 where there is none."""
         references = self._references
-        if isinstance(references, NumberRuns):
-            return self._before_references + references.last
-        return self._before_references + references[-1] if len(references) else 0
+        return references[len(references) - 1] if len(references) else 0
 
     def message(self, place: int) -> Message:
         """One of the entries, where there is no journal."""
@@ -268,24 +251,35 @@ class StreamChunk:
             wall_ms_min: what came before this time is too old; None for no limit.
             parts_min: so many stay in any case; at least one, unless the chunk is full.
         """
-        start, before_bytes = self.start, self.body_bytes
-        while self.parts_left > parts_min:
-            is_too_much = surplus_bytes > before_bytes - self.body_bytes
-            if not is_too_much and (wall_ms_min is None or self.oldest_wall_ms >= wall_ms_min):
-                break
-            self._take_part()
-        return TakenEntries(self, start, self.start) if self.start > start else None
+        count = min(self._parts_too_many(surplus_bytes, wall_ms_min), self.parts_left - parts_min)
+        if count <= 0:
+            return None
+        start = self.start
+        self._take_parts(count)
+        return TakenEntries(self, start, self.start)
 
-    def _take_part(self) -> None:
+    def _parts_too_many(self, surplus_bytes: int, wall_ms_min: int | None) -> int:
+        """How many of the oldest parts are too many bytes, or are too old; that which has not ended may be neither."""
+        parts = self._parts
+        if parts is None:
+            return int(surplus_bytes > 0 or (wall_ms_min is not None and self.last_wall_ms < wall_ms_min))
+        gone = behind = len(parts) - self.parts_left
+        if surplus_bytes > 0:
+            behind = parts.behind_bytes(gone, surplus_bytes)
+        if wall_ms_min is not None:
+            behind = max(behind, parts.at(wall_ms_min - self.first_wall_ms))
+        return behind - gone
+
+    def _take_parts(self, count: int) -> None:
         parts, start = self._parts, self.start
         if parts is None:
             self.first_offset = self.end_offset
             self.body_bytes = 0
         else:
-            part = len(parts) - self.parts_left
-            self.first_offset = self._origin + parts.end_of(part)
-            self.body_bytes -= parts.bytes_of(part)
-        self.parts_left -= 1
+            gone = len(parts) - self.parts_left
+            self.first_offset = self._origin + parts.end_of(gone + count - 1)
+            self.body_bytes -= parts.bytes_of(gone, gone + count)
+        self.parts_left -= count
         self.start = self.place_of(self.first_offset)
         del self._messages[: self.start - start]
 
@@ -358,3 +352,9 @@ class Extent:
         """How many entries and records one of them has, which is a block."""
         records = self.first_offset_of(place + 1) - self.first_offset_of(place)
         return self._chunk.entries_of(self._start + place), records
+
+
+def _in_little(numbers: Sequence[int]) -> array[int]:
+    """The same numbers, in as few bytes each as they fit in."""
+    largest = max(numbers)
+    return array("H" if largest < 1 << 16 else "I" if largest < 1 << 32 else "Q", numbers)
