@@ -92,6 +92,7 @@ class ConnectionInfo(TypedDict):
     recv_oct: int
     send_oct: int
     send_pend: int  # bytes that wait to be sent
+    container_id: NotRequired[str]  # of AMQP 1.0's clients
 
 
 class ChannelInfo(TypedDict):

@@ -89,6 +89,8 @@ class Events(Onlooker):
             details |= {"port": "unknown", "peer_port": "unknown"}
         if of_connection["user_provided_name"] is not None:
             details["user_provided_name"] = of_connection["user_provided_name"]
+        if "container_id" in of_connection:
+            details["container_id"] = of_connection["container_id"]
         self.tell("connection.created", details, connection.user_name)
 
     def closed(self, connection: OpenConnection, channel: Channel | None, reason: str) -> None:

@@ -11,6 +11,7 @@ from amqp_broker.access.client import Peer
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.inspection import Inspection
 from amqp_broker.broker.virtual_host_properties import Metadata
+from tests.support.amqp10_client import Amqp10Client
 from tests.support.client import Client, ClientChannel
 from tests.support.memory_broker import MemoryBroker
 from tests.support.mqtt_client import MqttClient
@@ -131,6 +132,15 @@ def test_who_comes_and_goes(broker: MemoryBroker, channel: ClientChannel) -> Non
     assert created["client_properties"]["connection_name"] == "shop"
     assert events[3][1]["name"] == created["name"]
     assert events[5][1]["error"] == "user 'guest' - invalid credentials"
+
+
+def test_a_connection_of_amqp_10_comes_with_the_id_of_its_container(
+    broker: MemoryBroker, channel: ClientChannel
+) -> None:
+    listen(channel, "connection.created")
+    Client(broker).open()
+    Amqp10Client(broker).open("vhost:/", container="orders-3")
+    assert [event.get("container_id") for _, event in take(channel)] == [None, "orders-3"]
 
 
 def test_what_administrators_do(broker: MemoryBroker, channel: ClientChannel) -> None:

@@ -11,6 +11,7 @@ import trustme
 from pamqp import commands, frame
 
 from amqp_broker.management.samples import SAMPLE_S
+from tests.support.amqp10_client import Amqp10Client
 from tests.support.managed import HttpClient, Managed, managing
 from tests.support.served import on_a_jumping_clock, until
 
@@ -43,6 +44,19 @@ async def test_what_there_is_of_a_client_is_shown_and_hangs_together() -> None:
         assert (await client.ask("GET", "/api/queues/%2F/q")).json["consumer_details"] == [consumer]
         (vhost,) = (await client.ask("GET", "/api/vhosts")).json
         assert vhost["recv_oct"] == connection["recv_oct"] > 0
+        await client.stream.aclose()
+
+
+@on_a_jumping_clock
+async def test_a_connection_of_amqp_10_has_the_id_of_its_container() -> None:
+    async with managing() as managed, await managed.opened():
+        Amqp10Client(managed.broker).open("vhost:/", container="orders-3")
+        client = await managed.administrator()
+        listed = (await client.ask("GET", "/api/connections")).json
+        assert {one["protocol"]: one.get("container_id") for one in listed} == {
+            "AMQP 0-9-1": None,
+            "AMQP 1-0": "orders-3",
+        }
         await client.stream.aclose()
 
 

@@ -69,8 +69,9 @@ BINDINGS: Columns = {
     "source_name": lambda row: row["source"],
 }
 CONNECTIONS: Columns = {
-    **_same("auth_mechanism", "channel_max", "channels", "client_properties", "connected_at", "frame_max", "host"),
-    **_same("name"),
+    **_same("auth_mechanism", "channel_max", "channels", "client_properties", "connected_at"),
+    "container_id": lambda row: row.get("container_id", ""),  # RabbitMQ's since 4.1
+    **_same("frame_max", "host", "name"),
     **_nothing("peer_cert_issuer", "peer_cert_subject", "peer_cert_validity"),
     **_same("peer_host", "peer_port"),
     "pid": lambda row: row["name"],  # what close_connection takes

@@ -19,7 +19,7 @@ PROTOCOL = "AMQP 1-0"
 
 def connection_info(connection: ConnectionContext) -> ConnectionInfo:
     """Describe a connection; one that has not logged in yet has empty names."""
-    return describe_connection(
+    info = describe_connection(
         connection,
         protocol=PROTOCOL,
         state=connection.state_name,
@@ -30,6 +30,9 @@ def connection_info(connection: ConnectionContext) -> ConnectionInfo:
         frame_bytes_max=connection.frame_bytes_max,
         channels_max=connection.channel_max,
     )
+    if connection.container:
+        info["container_id"] = connection.container
+    return info
 
 
 def channel_info(session: SessionContext, unconfirmed_count: int, consumer_count: int) -> ChannelInfo:
