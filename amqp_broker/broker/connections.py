@@ -7,12 +7,15 @@ other owners of a divided broker it is told the number.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from amqp_broker.broker.counters import ChannelCounts
     from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
     from amqp_broker.broker.queues.unacknowledged import Unacknowledged
+
+
+EVERYBODY: Final = ""  # in place of a user's name
 
 
 class OpenConnection(Protocol):
@@ -120,6 +123,10 @@ class Connections:
 
     # --- with those at the other owners of a broker that is divided (server/sharding/user_counts.py)
 
+    def count_in_whole_broker(self) -> int:
+        """How many connections there are in the whole broker, for a limit."""
+        return self._count + sum([counts.get(EVERYBODY, (0, 0))[0] for counts in self._elsewhere.values()])
+
     def connection_count_of_user(self, name: str) -> int:
         """How many connections a user has in the whole broker, for a limit."""
         count = len(self._by_user.get(name, ()))
@@ -135,7 +142,7 @@ class Connections:
         return count
 
     def note_elsewhere(self, shard: int, user: str, connections: int, channels: int) -> None:
-        """The owner of another shard has so many of a user."""
+        """The owner of another shard has so many of a user, or of all together."""
         self._elsewhere.setdefault(shard, {})[user] = connections, channels
 
     def forget_elsewhere(self, shard: int) -> None:

@@ -37,6 +37,7 @@ class Contents(Shared):
         self.virtual_hosts: dict[str, VirtualHost] = {}
         self.global_parameters: Parameters = {}
         self.open_connections = Connections()
+        self.queues_elsewhere: dict[int, int] = {}  # by shard, what its owner has told (server/sharding/user_counts.py)
         self.firehose = Firehose(self.observers, self.finish_with, settings.node_name or settings.cluster_name)
         self.event_exchange: EventExchange | None = None  # where it is turned on, and its virtual host is here
         self.counts_of_deleted = CountsByProtocol()  # in virtual hosts that are gone
@@ -93,5 +94,9 @@ class Contents(Shared):
             return self.settings.cluster_name
         return chosen.value
 
-    def queue_count(self) -> int:
+    def queue_count_here(self) -> int:
+        """How many queues there are, without those of the other owners of a broker that is divided."""
         return sum(len(virtual_host.queues) for virtual_host in self.virtual_hosts.values())
+
+    def queue_count(self) -> int:
+        return self.queue_count_here() + sum(self.queues_elsewhere.values())

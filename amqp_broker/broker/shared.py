@@ -83,5 +83,5 @@ class Shared:
         raise NotImplementedError
 
     def queue_count(self) -> int:
-        """How many queues there are, in all virtual hosts."""
+        """How many queues there are, in all virtual hosts of the whole broker, for a limit."""
         raise NotImplementedError

@@ -223,7 +223,7 @@ class Login:
     def _check_limits(self, user: User, virtual_host: VirtualHost) -> None:
         """Refuse one connection more than there may be."""
         connections, limit = self._broker.open_connections, self._broker.settings.connections_max
-        if limit and len(connections) >= limit:
+        if limit and connections.count_in_whole_broker() >= limit:
             raise _too_many(f"connection refused: node connection limit ({limit}) is reached")
         of_virtual_host = virtual_host.limits.connections_max
         if of_virtual_host is not None and len(connections.in_virtual_host(virtual_host.name)) >= of_virtual_host:

@@ -59,10 +59,10 @@ class TwoBrokers:
     numbers: Sequence[int] = (0, 1)
     owned: Sequence[int] = ()
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, **settings: int) -> None:
         self._nursery = nursery
         self._shelf = Shelf()
-        self.brokers = [MemoryBroker(), MemoryBroker()]
+        self.brokers = [MemoryBroker(**settings), MemoryBroker(**settings)]
         self.sharing = Sharing(self._shelf, Known(), 2)
         self.links: list[tuple[int, float, trio.CancelScope]] = []  # from whom, when
         self.is_reachable = True
@@ -111,9 +111,9 @@ class TwoBrokers:
 
 
 @asynccontextmanager
-async def two_brokers() -> AsyncIterator[TwoBrokers]:
+async def two_brokers(**settings: int) -> AsyncIterator[TwoBrokers]:
     async with trio.open_nursery() as nursery:
-        two = TwoBrokers(nursery)
+        two = TwoBrokers(nursery, **settings)
         await two.agree()
         for shard in two.numbers:
             nursery.start_soon(follow_user_counts, two.brokers[shard], shard, two.sharing, two)
@@ -160,6 +160,38 @@ async def test_a_users_connections_are_counted_in_the_whole_broker() -> None:
         await two.limit(connections_max=None)
         await opened(two, 0)
         assert not any(broker.open_connections.watchers for broker in two.brokers)
+
+
+@on_a_jumping_clock
+async def test_all_connections_are_counted_in_the_whole_broker() -> None:
+    async with two_brokers(connections_max=2) as two:
+        first, _ = [await opened(two, shard) for shard in two.numbers]
+        words = "NOT_ALLOWED - connection refused: node connection limit (2) is reached"
+        assert [refusal(two, shard) for shard in two.numbers] == [words, words]
+        await closed(first)
+        await opened(two, 1)
+        assert [refusal(two, shard) for shard in two.numbers] == [words, words]
+
+
+@on_a_jumping_clock
+async def test_all_queues_are_counted_in_the_whole_broker() -> None:
+    async with two_brokers(queues_max=2) as two:
+        channels = [(await opened(two, shard)).channel() for shard in two.numbers]
+        for channel in channels:
+            channel.declare("q")
+            await trio.testing.wait_all_tasks_blocked()
+        channels[0].call(commands.Queue.Delete(queue="q"))
+        await trio.testing.wait_all_tasks_blocked()
+        channels[1].declare("another")
+        await trio.testing.wait_all_tasks_blocked()
+        channels[0].send(commands.Queue.Declare(queue="q"))
+        words = "cannot declare queue 'q': queue limit in cluster (2) is reached"
+        assert words in str(channels[0].closed_with().reply_text)
+        two.is_reachable = False
+        for _, _, scope in two.links:
+            scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        channels[0].client.channel(2).declare("q")
 
 
 @on_a_jumping_clock

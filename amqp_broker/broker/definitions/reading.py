@@ -375,8 +375,7 @@ class Reader:
             NotImported: there would be.
         """
         limit = self._broker.settings.queues_max
-        count = sum(len(host.queues) for host in self._broker.virtual_hosts.values())
-        count += sum(len(plan.queues) for plan in self.plan.hosts.values())
+        count = self._broker.queue_count() + sum(len(plan.queues) for plan in self.plan.hosts.values())
         if limit and count > limit:
             raise NotImported(f"there would be {count} queues: queue limit in cluster ({limit}) is reached")
 
