@@ -445,6 +445,31 @@ async def test_metrics_of_a_node_are_of_the_shards_that_it_owns(protocol: str, u
             assert text.count("# TYPE rabbitmq_build_info ") == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/metrics", "rabbitmq_auth_attempts"),
+        ("/metrics/detailed?family=auth_attempt_metrics", "rabbitmq_detailed_auth_attempts"),
+    ],
+)
+@on_a_jumping_clock
+async def test_metrics_count_the_logins_of_the_node_that_is_asked(path: str, name: str) -> None:
+    async with divided() as (client, shards):
+        shards.owned = (0, 1)
+        await client.ask("GET", "/api/queues")
+        text = (await client.ask("GET", path)).body.decode()
+        counted = [f"{name}_total 2", f"{name}_succeeded_total 2", f"{name}_failed_total 0"]
+        assert [line for line in text.splitlines() if line.startswith(name)] == counted
+
+
+@on_a_jumping_clock
+async def test_metrics_of_groups_have_the_logins_where_they_are_asked_for() -> None:
+    async with divided() as (client, shards):
+        shards.owned = (0, 1)
+        text = (await client.ask("GET", "/metrics/detailed?family=node_metrics")).body.decode()
+        assert "auth_attempts" not in text
+
+
 @pytest.mark.parametrize("row", [1, None, "vhost", {"name": "q", "vhost": ["a"]}, {"name": "q", "vhost": {}}])
 @on_a_jumping_clock
 async def test_definitions_that_are_none_are_refused(row: object) -> None:

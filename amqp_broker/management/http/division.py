@@ -169,7 +169,7 @@ class Division:
 
     async def _answer(self, path: str, call: Call) -> Answer | None:
         if path.startswith(METRICS_PATH):
-            return await self._metrics(call)
+            return await self._metrics(path, call)
         if path in HERE or not path.startswith("/api"):
             return None
         if path in self._special:
@@ -309,16 +309,17 @@ class Division:
         query = {name: value for name, value in call.request.query.items() if name != "columns"}
         return nodes_together(await self._all(call, query, path=NODES, needed=(ROOT,)))
 
-    async def _metrics(self, call: Call) -> Answer | None:
+    async def _metrics(self, path: str, call: Call) -> Answer | None:
         """Of the shards that this node owns; where there is none, of the node alone."""
         from amqp_broker.management.prometheus.merging import merged
+        from amqp_broker.management.prometheus.scraping import logins_here
 
         protocol = FORWARDED if call.user.name else METRICS
         answers = [await forward(self._shards, shard, call, protocol=protocol) for shard in self._shards.owned]
         if not answers:
             return None
         texts = [answer.body.decode("utf-8", "replace") for answer in answers]
-        return Answer(body=merged(texts).encode(), content_type=answers[0].content_type)
+        return Answer(body=merged([logins_here(path, call), *texts]).encode(), content_type=answers[0].content_type)
 
     async def _problems(self, call: Call) -> Answer:
         found = await self._all(call)

@@ -1,5 +1,5 @@
 """The metrics of several brokers at one node, as those of one: what counts messages and the like is added, what is of
-the process or its machine is there once.
+the process or its machine, or of the node that is asked, is there once.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Final
 
 _OF_THE_PROCESS: Final = (  # in names of families
     "alarms_",
+    "auth_attempts_",
     "build_info",
     "disk_space_",
     "erlang_",
@@ -23,7 +24,10 @@ _OF_THE_PROCESS: Final = (  # in names of families
 
 
 def merged(texts: Iterable[str]) -> str:
-    """One text of several, each in Prometheus' format; families and samples in the order in which they come first."""
+    """One text of several, each in Prometheus' format; families and samples in the order in which they come first.
+
+    What is there once is the first text's that has it.
+    """
     heads: dict[str, list[str]] = {}
     samples: dict[str, dict[str, str]] = {}
     for text in texts:

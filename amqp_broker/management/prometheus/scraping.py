@@ -106,7 +106,7 @@ class Scrape:
         """The text."""
         self._lag_s = await _loop_lag_s()
         status = await trio.to_thread.run_sync(server_status, self._call.management.server)
-        lines: list[str] = [*self._information(), *self._of_node(status), *self._zeros()]
+        lines: list[str] = [*self._information(), *self._of_node(status), *self.logins(), *self._zeros()]
         # A queue that was deleted before counts in the sums, one that is deleted from now on among the others.
         sums, queues = self._call.broker.counts_of_deleted_queues.copy(), list(self._queues())
         connections = list(self._call.broker.open_connections)
@@ -220,7 +220,7 @@ class Scrape:
 
     def _of_node(self, status: ServerStatus) -> Iterator[str]:
         memory, disk, descriptors = status["memory"], status["disk"], status["descriptors"]
-        server, logins = self._call.management.server, self._call.management.http_logins
+        server = self._call.management.server
         limit, ended = descriptors["limit"] or NO_LIMIT, server.connections_ended
         free = disk["free_bytes"] if disk is not None else NO_LIMIT
         churn = self._call.broker.churn
@@ -257,12 +257,21 @@ class Scrape:
             ),
             ("node_metrics", "erlang_net_ticktime_seconds", "gauge", "Of Erlang clusters", 60),
             ("node_metrics", "erlang_uptime_seconds", "gauge", "Since the start", status["uptime_s"]),
-            ("auth_attempt_metrics", "auth_attempts_total", "counter", "HTTP logins", sum(logins.values())),
-            ("auth_attempt_metrics", "auth_attempts_succeeded_total", "counter", "That worked", logins["succeeded"]),
-            ("auth_attempt_metrics", "auth_attempts_failed_total", "counter", "That did not", logins["failed"]),
         ):
             if self._wants(group):
                 yield from written(self._family(name, kind, text), [("", float(value) if value else 0)])
+
+    def logins(self) -> Iterator[str]:
+        """The logins over HTTP, which are made at the node that is asked, whoever owns what it is asked for."""
+        if not self._wants("auth_attempt_metrics"):
+            return
+        logins = self._call.management.http_logins
+        for name, text, value in (
+            ("auth_attempts_total", "HTTP logins", sum(logins.values())),
+            ("auth_attempts_succeeded_total", "That worked", logins["succeeded"]),
+            ("auth_attempts_failed_total", "That did not", logins["failed"]),
+        ):
+            yield from written(self._family(name, "counter", text), [("", value)])
 
     def _zeros(self) -> Iterator[str]:
         for group, kind, names in ALWAYS_ZERO:
@@ -402,11 +411,24 @@ async def scrape(has_objects: bool, call: Call) -> Answer:
 
 async def scrape_groups(call: Call) -> Answer:
     """The families that the query names, for each object."""
+    return Answer(pieces=_of_groups(call).pieces(has_objects=True), content_type=CONTENT_TYPE)
+
+
+def _of_groups(call: Call) -> Scrape:
     asked = parse_qsl(call.request.query_text)
     groups = frozenset(value for name, value in asked if name == "family")
     hosts = frozenset(value for name, value in asked if name == "vhost") or None
-    one = Scrape(call, "rabbitmq_detailed_", groups, hosts, "detailed")
-    return Answer(pieces=one.pieces(has_objects=True), content_type=CONTENT_TYPE)
+    return Scrape(call, "rabbitmq_detailed_", groups, hosts, "detailed")
+
+
+def logins_here(path: str, call: Call) -> str:
+    """The part of an answer that only the node that is asked knows.
+
+    Args:
+        path: of the endpoint.
+    """
+    is_of_groups = path.endswith("/detailed")
+    return "".join((_of_groups(call) if is_of_groups else Scrape(call, "rabbitmq_", None, None, "")).logins())
 
 
 def _endpoints(access: Access) -> tuple[Endpoint, ...]:
