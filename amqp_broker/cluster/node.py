@@ -480,7 +480,7 @@ class ClusterNode:
         """One without a journal, for what a node says whether it owns anything or not."""
         server = BrokerServer(settings)
         server.node_name, server.limits = self._configuration.node_name, self._limits
-        server.log_lines = self._log_lines
+        server.log_lines, server.data_folder = self._log_lines, self._folder
         server.cluster_name_elsewhere = lambda: self._cluster_name
         return server
 
@@ -492,7 +492,7 @@ class ClusterNode:
         server = BrokerServer(settings, output_gate=gate, until_shared=until_shared)
         server.accepting = lambda: self._reception.endpoints
         server.node_name, server.other_nodes = self._configuration.node_name, self._other_nodes
-        server.limits, server.log_lines = self._limits, self._log_lines
+        server.limits, server.log_lines, server.data_folder = self._limits, self._log_lines, self._folder
         server.traces_within = self._folder if shard == ROOT_SHARD else self._folder / SHARDS_FOLDER_NAME / str(shard)
         if shard != ROOT_SHARD:
             server.cluster_name_elsewhere = lambda: self._cluster_name

@@ -111,6 +111,7 @@ class BrokerServer:
         self.accepting: Callable[[], Sequence[Endpoint]] = lambda: self._reception.endpoints  # where clients come in
         self.connections_ended = 0
         self.control_folder: Path | None = None  # the data folder, where the command line may reach the broker
+        self.data_folder: Path | None = None  # whose disk is told of, where the command line reaches another
         self.traces_within: Path | None = None  # the folder that has the one of traces, where that is another
         self.plugin_folder: Path | None = None  # the one that holds which plugins are chosen, where that is another
         self.node_name = "localhost"  # how administrators are told that this node is called

@@ -34,6 +34,7 @@ class Server(Protocol):
     """The server that says how it is."""
 
     control_folder: Path | None
+    data_folder: Path | None
     started_s: float
     settings: Settings
     memory: MemoryLimit
@@ -102,7 +103,7 @@ def server_status(server: Server) -> ServerStatus:
 
     May be called in any thread, and takes some milliseconds where there are many connections.
     """
-    data_folder = server.control_folder
+    data_folder = server.data_folder or server.control_folder
     return ServerStatus(
         version=__version__,
         is_compiled=not strings.__file__.endswith(".py"),

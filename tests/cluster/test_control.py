@@ -30,6 +30,7 @@ from amqp_broker.network.pump import OutputGate
 from amqp_broker.server.control import serve_control
 from amqp_broker.server.control_address import SOCKET_NAME
 from amqp_broker.server.sharding.sharing import Sharing
+from amqp_broker.server.status import server_status
 from amqp_broker.settings import Settings
 from tests.support.served import on_a_jumping_clock
 
@@ -80,6 +81,17 @@ def test_the_log_that_administrators_see_is_the_nodes_from_its_start_on(tmp_path
     node = node_in(tmp_path)
     for server in (node._new_server(cast(OutputGate, None), 0), node._new_empty_server(Settings(port=0))):
         assert server.log_lines is node._log_lines
+
+
+@pytest.mark.parametrize("shard", [0, 1])
+def test_the_disk_of_the_nodes_folder_is_told_of(shard: int, tmp_path: Path) -> None:
+    node = node_in(tmp_path, shards=2)
+    node._sharing = Sharing(EtcdDirectory(cast(EtcdClient, None), Keys("c")), node._known, 2)
+    for server in (node._new_server(cast(OutputGate, None), shard), node._new_empty_server(Settings(port=0))):
+        disk = server_status(server)["disk"]
+        assert disk is not None
+        assert disk["free_bytes"] > 0
+        assert disk["limit_bytes"] == node._limits.disk_free_limit_bytes
 
 
 @pytest.mark.parametrize(
