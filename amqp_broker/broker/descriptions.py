@@ -133,6 +133,7 @@ class ConsumerInfo(TypedDict):
     messages_unacknowledged: int
     arguments: dict[str, object]
     channel: ChannelInfo
+    offset_lag: NotRequired[int]  # of a stream's: entries between the last one that it was sent and the end
 
 
 class VirtualHostInfo(TypedDict):

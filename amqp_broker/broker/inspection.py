@@ -386,7 +386,7 @@ def consumer_info(consumer: Consumer) -> ConsumerInfo:
     status = "up"
     if queue.arguments.has_single_active_consumer:
         status = "single_active" if queue.consumers.active is consumer else "waiting"
-    return ConsumerInfo(
+    info = ConsumerInfo(
         consumer_tag=consumer.tag,
         queue=queue.name,
         vhost=queue.virtual_host.name,
@@ -400,6 +400,9 @@ def consumer_info(consumer: Consumer) -> ConsumerInfo:
         arguments=json_ready_table(consumer.arguments),
         channel=consumer.deliveries.inspect(),
     )
+    if queue.is_log:
+        info["offset_lag"] = queue.available_to(consumer)
+    return info
 
 
 # --- what was counted

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pamqp.frame
 import pytest
 import trio
 import trustme
+from pamqp import commands
 
 from amqp_broker.management import slices
 from amqp_broker.management.api import streams as endpoints
@@ -17,7 +19,7 @@ from amqp_broker.network.listeners import STREAMS
 from amqp_broker.protocols.stream import codes
 from interop.stream_client import PEER_PROPERTIES, data_section, frame, pairs, u16, u32
 from tests.support.managed import managing
-from tests.support.served import on_a_jumping_clock
+from tests.support.served import on_a_jumping_clock, until
 from tests.support.stream_client import StreamClient
 
 
@@ -161,6 +163,35 @@ async def test_commands_that_are_refused_are_counted() -> None:
             "subscription_id_does_not_exist": 1,
             "unknown_frame": 1,
         }
+        await client.stream.aclose()
+
+
+@on_a_jumping_clock
+async def test_a_consumer_of_a_stream_says_how_far_behind_it_is() -> None:
+    async with managing() as managed:
+        streams = StreamClient(managed.broker)
+        streams.create("s")
+        streams.declare_publisher(1, "s")
+        for number in range(3):
+            streams.publish(1, {number: data_section(b"m")})
+        streams.subscribe(1, "s", credit=100)
+        streams.subscribe(2, "s", credit=0)
+        other = await managed.opened()
+        methods = (
+            commands.Queue.Declare(queue="q"),
+            commands.Basic.Consume(queue="q", consumer_tag="of-queue"),
+            commands.Basic.Qos(prefetch_count=1),
+            commands.Basic.Consume(queue="s", consumer_tag="one-at-a-time", arguments={"x-stream-offset": "first"}),
+        )
+        await other.send_all(b"".join(pamqp.frame.marshal(method, 1) for method in methods))
+        await until(lambda: len(managed.broker.virtual_hosts["/"].queues["s"].consumers) == 3)
+        client = await managed.administrator()
+        lags = {"of-queue": None, "stream.subid-1": 0, "stream.subid-2": 3, "one-at-a-time": 2}
+        listed = (await client.ask("GET", "/api/consumers")).json
+        assert {one["consumer_tag"]: one.get("offset_lag") for one in listed} == lags
+        of_queue = (await client.ask("GET", "/api/queues/%2F/s")).json["consumer_details"]
+        assert sorted(one["offset_lag"] for one in of_queue) == [0, 2, 3]
+        await other.aclose()
         await client.stream.aclose()
 
 

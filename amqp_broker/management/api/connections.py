@@ -215,7 +215,7 @@ async def show_channel(call: Call) -> Answer:
 def describe_consumer(call: Call, info: ConsumerInfo) -> dict[str, Any]:
     """A row of the list."""
     channel = info["channel"]
-    return {
+    row: dict[str, Any] = {
         "consumer_tag": info["consumer_tag"],
         "queue": {"name": info["queue"], "vhost": info["vhost"]},
         "channel_details": {
@@ -235,6 +235,9 @@ def describe_consumer(call: Call, info: ConsumerInfo) -> dict[str, Any]:
         "arguments": info["arguments"],
         "consumer_timeout": call.broker.settings.consumer_timeout_ms,
     }
+    if "offset_lag" in info:
+        row["offset_lag"] = info["offset_lag"]
+    return row
 
 
 async def _consumers(call: Call) -> list[Consumer]:
