@@ -75,6 +75,9 @@ class Behaviour:
     has_transient_queues: bool
     """Queues may be neither durable nor exclusive."""
 
+    passive_declarations_need_a_permission: bool
+    """Whatever one, for the queue or the exchange (4.3.0 alone: the one to configure)."""
+
 
 _LIKE_3_10 = Behaviour(
     version="3.10.8",
@@ -97,6 +100,7 @@ _LIKE_3_10 = Behaviour(
     classic_queues_have_leader_locators=False,
     has_global_prefetch=True,
     has_transient_queues=True,
+    passive_declarations_need_a_permission=False,
 )
 _LIKE_3_13 = replace(
     _LIKE_3_10,
@@ -129,6 +133,7 @@ _LIKE_4_3 = replace(
     quorum_priorities=32,
     has_global_prefetch=False,
     has_transient_queues=False,
+    passive_declarations_need_a_permission=True,
 )
 
 BEHAVIOURS: dict[str, Behaviour] = {"3.10": _LIKE_3_10, "3.13": _LIKE_3_13, "4.0": _LIKE_4_0, "4.3": _LIKE_4_3}

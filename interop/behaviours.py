@@ -115,6 +115,11 @@ ROWS = (
         ("of the channel", "of the channel", "of the channel", "as without it"),
     ),
     Row(("has_transient_queues",), "transient queues that are not exclusive", ("yes", "yes", "yes", "541, connection")),
+    Row(
+        ("passive_declarations_need_a_permission",),
+        "a passive declaration needs",
+        ("nothing", "nothing", "nothing", "any permission for it"),
+    ),
 )
 
 

@@ -164,6 +164,11 @@ class Client:
         permission = self.user.permissions.get(self._virtual_host)
         return permission is not None and permission.write.matches(name)
 
+    def check_any(self, kind: str, name: str) -> None:
+        """Raise AmqpError 403, as for the permission to configure, unless the user may do anything at all with this."""
+        if not self.may_read(kind, name) and not self.may_write(kind, name):
+            self.check_configure(kind, name)
+
     def made_up(self, name: str) -> str:
         """The name that a new queue gets: this one, or an earlier one that others have been asked about meanwhile.
 

@@ -269,6 +269,32 @@ def test_a_refusal_names_the_permission(series: str) -> None:
     assert channel.closed_with().reply_text == text
 
 
+@of_field("passive_declarations_need_a_permission")
+@pytest.mark.parametrize("series", ALL)
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        ("queue", commands.Queue.Declare(queue="there", passive=True)),
+        ("exchange", commands.Exchange.Declare(exchange="there", passive=True)),
+    ],
+)
+def test_a_passive_declaration_needs_some_permission(series: str, kind: str, method: Any) -> None:
+    broker = MemoryBroker(behave_like=series)
+    channel = Client(broker).open().channel()
+    channel.declare("there", durable=True)
+    channel.call(commands.Exchange.Declare(exchange="there"))
+    for permissions in (("^there$", "", ""), ("", "^there$", ""), ("", "", "^there$")):
+        broker.administration.set_permission("guest", "/", *permissions)
+        channel.call(method)
+    broker.administration.set_permission("guest", "/", "", "", "")
+    channel.send(method)
+    if series == "4.3":
+        text = f"ACCESS_REFUSED - configure access to {kind} 'there' in vhost '/' refused for user 'guest'"
+        assert channel.closed_with().reply_text == text
+    else:
+        assert len(channel.methods()) == 1
+
+
 @of_field("topic_permission_is_asked_for_copies")
 @pytest.mark.parametrize("header", ["CC", "BCC"])
 @pytest.mark.parametrize("series", ALL)

@@ -27,6 +27,7 @@ def declare_exchange(channel: ChannelLink, method: methods.Exchange.Declare) -> 
     if method.passive:
         name = without_line_breaks(method.exchange)
         check_not_default_exchange(name)
+        _check_passive(virtual_host, client, "exchange", name)
         virtual_host.exchange(name)
     else:
         virtual_host.declare_exchange(
@@ -69,7 +70,9 @@ def declare_queue(channel: ChannelLink, method: methods.Queue.Declare) -> None:
         _declare_reply_queue(channel, method)
         return
     if method.passive:
-        queue = virtual_host.accessible_queue(client, without_line_breaks(method.queue))
+        name = without_line_breaks(method.queue)
+        _check_passive(virtual_host, client, "queue", name)
+        queue = virtual_host.accessible_queue(client, name)
         queue.restart_unused_timer()
     else:
         queue = virtual_host.declare_queue(
@@ -92,6 +95,12 @@ def declare_queue(channel: ChannelLink, method: methods.Queue.Declare) -> None:
             consumer_count=len(queue.consumers),
         ),
     )
+
+
+def _check_passive(virtual_host: VirtualHost, client: Client, kind: str, name: str) -> None:
+    """Raise AmqpError 403 unless the user may ask whether this is there, whether it is or not."""
+    if virtual_host.behaviour.passive_declarations_need_a_permission:
+        client.check_any(kind, name)
 
 
 def _declare_reply_queue(channel: ChannelLink, method: methods.Queue.Declare) -> None:
