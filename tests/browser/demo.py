@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,12 @@ def traffic(amqp: str, ended: threading.Event) -> None:
     back.basic_qos(prefetch_count=20)
     for queue in ("orders.paid", "orders.unpaid", "search.index", "mail.receipts"):
         back.basic_consume(queue, lambda one, method, *_: one.basic_ack(method.delivery_tag))
+    slow = worker.channel()
+    slow.basic_qos(prefetch_count=20)
+    held: deque[int] = deque()
+    slow.basic_consume(
+        "readings", lambda _, method, *__: held.append(method.delivery_tag), arguments={"x-stream-offset": "first"}
+    )
     stuck = connect(amqp, "thumbnailer")
     stuck_channel = stuck.channel()
     stuck_channel.basic_qos(prefetch_count=150)
@@ -180,6 +187,8 @@ def traffic(amqp: str, ended: threading.Event) -> None:
             out.basic_publish("mail", "nobody-listens", b"?")
         out.basic_publish("", "tenant.0007.events", b"picture")
         out.basic_publish("", "readings", json.dumps({"sensor": "door", "open": number % 2 == 0}).encode())
+        if held and worker.is_open:
+            slow.basic_ack(held.popleft())  # as many as are published, so it stays as far behind
         for one in (publisher, worker, stuck):
             if one.is_open:
                 with suppress(AMQPError):  # one of them is closed by a test

@@ -295,7 +295,11 @@ describe("what can be done", () => {
     await page.getByRole("region", { name: "an entry" }).getByText("10", { exact: true }).waitFor();
     await page.getByRole("link", { name: "Overview", exact: true }).last().click();
     await page.getByText("Next offset").waitFor();
+    await page.getByText(/^\d+ behind at most$/).waitFor();
     assert.equal(await button("Purge").count(), 0);
+    await page.getByRole("link", { name: "Consumers", exact: true }).last().click();
+    await page.getByRole("columnheader", { name: "Behind" }).waitFor();
+    await page.getByRole("cell", { name: /^3\d\d$/ }).waitFor();
   });
 
   it("what a queue got is replayed to another, counted first", async () => {

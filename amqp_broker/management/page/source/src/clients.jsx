@@ -4,7 +4,7 @@ import { ask, path, useLive, usePolled } from "./api.js";
 import { bytes, channelName, count, duration, moment, rate } from "./format.js";
 import { Arguments, Empty, Failed, Field, Figure, FormDialog, Heading, Name, Paged, Pairs, Panel, say, Search, Sign, Table, Tag } from "./parts.jsx";
 import { go, setQuery, to, useRoute } from "./route.js";
-import { consumerColumns } from "./queue.jsx";
+import { consumerColumnsOf } from "./queue.jsx";
 
 const state = (one) => <Sign kind={one.state === "running" ? "ok" : one.state === "blocked" || one.state === "blocking" ? "bad" : "mild"}>{one.state}</Sign>;
 
@@ -48,7 +48,7 @@ export function Connection({ names: [name] }) {
           <Figure label="Since" value={duration(Date.now() - data.connected_at)} sub={moment(data.connected_at)} />
         </dl>
         <Panel title="What it is">
-          <Pairs pairs={[["User", <Name>{data.user}</Name>], ["Virtual host", <Name>{data.vhost}</Name>], ["Protocol", data.protocol], ["Logged in with", data.auth_mechanism], ["Encryption", data.ssl ? `${data.ssl_protocol}, ${data.ssl_cipher}` : "none"], ["Heartbeat", data.timeout ? `${data.timeout} s` : "none"], ["Frame size", bytes(data.frame_max)]]} />
+          <Pairs pairs={[["User", <Name>{data.user}</Name>], ["Virtual host", <Name>{data.vhost}</Name>], ["Protocol", data.protocol], ["Container", data.container_id && <Name>{data.container_id}</Name>], ["Logged in with", data.auth_mechanism], ["Encryption", data.ssl ? `${data.ssl_protocol}, ${data.ssl_cipher}` : "none"], ["Heartbeat", data.timeout ? `${data.timeout} s` : "none"], ["Frame size", bytes(data.frame_max)]]} />
         </Panel>
         <Panel title="What the client says of itself"><Arguments table={Object.fromEntries(Object.entries(data.client_properties).filter(([key]) => key !== "capabilities"))} empty="nothing" /></Panel>
         <Panel title="Channels"><Table label="channels" columns={channelColumns.filter((one) => one.label !== "User")} rows={channels} empty={<Empty title="It has opened no channel." />} /></Panel>
@@ -106,7 +106,7 @@ export function Channel({ names: [name] }) {
           <Figure label="Unconfirmed" value={count(data.messages_unconfirmed)} />
         </dl>
         <Panel title="What it is"><Pairs pairs={[["User", <Name>{data.user}</Name>], ["Virtual host", <Name>{data.vhost}</Name>], ["Confirms", data.confirm ? "yes" : "no"], ["Transactions", data.transactional ? "yes" : "no"], ["Prefetch", data.prefetch_count || "no limit"], ["Of the whole channel", data.global_prefetch_count || "no limit"], ["Uncommitted", count(data.messages_uncommitted)]]} /></Panel>
-        <Panel title="Consumers"><Table label="consumers" columns={[{ label: "Queue", narrow: true, show: (one) => <a href={to("queues", one.queue.vhost, one.queue.name)}><Name>{one.queue.name}</Name></a> }, ...consumerColumns.filter((one) => one.label !== "Channel")]} rows={data.consumer_details} empty={<Empty title="Nobody consumes on it." />} /></Panel>
+        <Panel title="Consumers"><Table label="consumers" columns={[{ label: "Queue", narrow: true, show: (one) => <a href={to("queues", one.queue.vhost, one.queue.name)}><Name>{one.queue.name}</Name></a> }, ...consumerColumnsOf(data.consumer_details).filter((one) => one.label !== "Channel")]} rows={data.consumer_details} empty={<Empty title="Nobody consumes on it." />} /></Panel>
       </>}
     </>
   );
@@ -128,7 +128,7 @@ export function Consumers() {
       <Heading title="Consumers" />
       {error && <Failed error={error} />}
       <div class="filters"><Search value={query.name} onValue={(name) => setQuery({ name })} label="Find by queue or tag" /><span class="total">{rows ? count(rows.length) : ""}</span></div>
-      <Table label="consumers" rows={rows?.slice(0, CONSUMERS_SHOWN)} columns={[{ label: "Queue", narrow: true, tone: "long", show: (one) => <a href={to("queues", one.queue.vhost, one.queue.name)}><Name>{one.queue.name}</Name></a> }, ...consumerColumns]}
+      <Table label="consumers" rows={rows?.slice(0, CONSUMERS_SHOWN)} columns={[{ label: "Queue", narrow: true, tone: "long", show: (one) => <a href={to("queues", one.queue.vhost, one.queue.name)}><Name>{one.queue.name}</Name></a> }, ...consumerColumnsOf(rows)]}
         empty={<Empty title={wanted ? "No consumer is like that." : "Nobody consumes."}><p>A client that subscribes to a queue shows here.</p></Empty>} />
       {rows?.length > CONSUMERS_SHOWN && <p class="quiet">{count(rows.length - CONSUMERS_SHOWN)} more are left out: search for a queue or a tag.</p>}
     </>

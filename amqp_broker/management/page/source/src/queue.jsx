@@ -11,7 +11,7 @@ import { Entries } from "./stream.jsx";
 
 const TABS = [["", "Overview"], ["messages", "Messages"], ["consumers", "Consumers"], ["bindings", "Bindings"], ["publish", "Publish"]];
 
-export const consumerColumns = [
+const consumerColumns = [
   { label: "Tag", narrow: true, tone: "long", show: (one) => <Name>{one.consumer_tag}</Name> },
   { label: "Channel", tone: "long", show: (one) => <a href={to("channels", one.channel_details.name)} title={one.channel_details.name}><Name>{channelName(one.channel_details.name)}</Name></a> },
   { label: "State", narrow: true, show: (one) => <Sign kind={one.active ? "ok" : "idle"}>{one.activity_status.replace("_", " ")}</Sign> },
@@ -20,11 +20,17 @@ export const consumerColumns = [
   { label: "Arguments", show: (one) => <Arguments table={one.arguments} empty="" /> },
 ];
 
+/** Entries of a stream that a consumer was not sent yet; other queues' consumers have none. */
+const behind = { label: "Behind", number: true, narrow: true, show: (one) => (one.offset_lag === undefined ? "" : count(one.offset_lag)) };
+const isOfStream = (one) => one.offset_lag !== undefined;
+export const consumerColumnsOf = (rows) => (rows?.some(isOfStream) ? [...consumerColumns.slice(0, 3), behind, ...consumerColumns.slice(3)] : consumerColumns);
+
 const PAST = "message_stats.publish_details,message_stats.deliver_get_details,message_stats.ack_details,messages_ready_details,messages_unacknowledged_details";
 
 function Overview({ data, vhost, name }) {
   const stats = data.message_stats;
   const isStream = data.type === "stream";
+  const lags = (data.consumer_details ?? []).filter(isOfStream).map((one) => one.offset_lag);
   return (
     <>
       <dl class="figures">
@@ -33,7 +39,7 @@ function Overview({ data, vhost, name }) {
           : <><Figure label="Ready" value={count(data.messages_ready)} /><Figure label="Unacknowledged" value={count(data.messages_unacknowledged)} /></>}
         <Figure label="In" value={rate(stats.publish_details.rate)} unit="/s" />
         <Figure label="Out" value={rate(stats.deliver_get_details.rate)} unit="/s" />
-        <Figure label="Consumers" value={count(data.consumers)} />
+        <Figure label="Consumers" value={count(data.consumers)} sub={lags.length > 0 && `${count(Math.max(...lags))} behind at most`} />
       </dl>
       <Past target={`${path("queues", vhost, name)}?columns=${PAST}`} spans={["", "hour"]} panelsOf={({ message_stats: past, messages_ready_details: ready, messages_unacknowledged_details: unacknowledged }) => [
         { title: "Rates", unit: "/s", lines: [["in", growth(past?.publish_details)], ["out", growth(past?.deliver_get_details)], ["acknowledged", growth(past?.ack_details)]] },
@@ -161,7 +167,7 @@ export function Queue({ names: [vhost, name] }) {
       </Heading>
       <Tabs label="parts of the queue" value={tab} tabs={TABS.map(([key, label]) => [key, isStream && key === "messages" ? "Entries" : label, toQuery(to("queues", vhost, name), { tab: key })])} />
       {!data ? <span class="bone" /> : tab === "messages" && isStream ? <Entries vhost={vhost} name={name} first={data.first_offset} end={data.end_offset} /> : tab === "messages" ? <MessagesOf vhost={vhost} name={name} may />
-        : tab === "consumers" ? <Panel title={plural(data.consumers, "consumer")}><Table label="consumers" columns={consumerColumns} rows={data.consumer_details} empty={<Empty title="Nobody consumes here."><p>Messages wait until a client consumes from this queue.</p></Empty>} /></Panel>
+        : tab === "consumers" ? <Panel title={plural(data.consumers, "consumer")}><Table label="consumers" columns={consumerColumnsOf(data.consumer_details)} rows={data.consumer_details} empty={<Empty title="Nobody consumes here."><p>Messages wait until a client consumes from this queue.</p></Empty>} /></Panel>
         : tab === "bindings" ? <Bindings vhost={vhost} name={name} />
         : tab === "publish" ? <Panel title="Publish to this queue"><Publish vhost={vhost} exchange="" routingKey={name} /></Panel>
         : <Overview data={data} vhost={vhost} name={name} />}
