@@ -76,7 +76,7 @@ class Behaviour:
     """Queues may be neither durable nor exclusive."""
 
     passive_declarations_need_a_permission: bool
-    """Whatever one, for the queue or the exchange (4.3.0 alone: the one to configure)."""
+    """Whatever one, for the queue or the exchange (4.2.6 and 4.3.0 alone: the one to configure)."""
 
 
 _LIKE_3_10 = Behaviour(
