@@ -199,6 +199,7 @@ def test_rejected_together(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str
 def test_with_a_channel_that_goes(client: Client, ch: ChannelUnderTest, q: str) -> None:
     declare(ch, q)
     publish(ch, q, (b"1", 1), (b"5", 5), (b"3", 3))
+    assert ch.depth(q)[0] == 3  # what comes after the consumer goes to it at once
     consumer = client.channel()
     consumer.qos(2)
     consumer.consume(q)
