@@ -7,7 +7,10 @@ use PhpAmqpLib\Message\AMQPMessage;
 use PhpAmqpLib\Wire\AMQPTable;
 
 [, $port, $name, $dead] = $argv;
-$connection = new AMQPStreamConnection("127.0.0.1", (int) $port, "guest", "guest", "/", false, "AMQPLAIN");
+const PATIENCE_S = 60; // as waiting.py has it: RabbitMQ 4.0.5 may answer nobody for 5 s, and the client's own limit is 3 s
+$connection = new AMQPStreamConnection(
+    "127.0.0.1", (int) $port, "guest", "guest", "/", false, "AMQPLAIN", null, "en_US", PATIENCE_S, PATIENCE_S,
+);
 $channel = $connection->channel();
 $channel->confirm_select();
 $channel->set_return_listener(function ($code, $text) { echo "returned $code $text\n"; });
@@ -21,7 +24,7 @@ for ($number = 0; $number < 3; $number++) {
     $headers = new AMQPTable(["number" => $number, "deep" => ["list" => [1, "x", true, null]]]);
     $channel->basic_publish(new AMQPMessage("m$number", ["delivery_mode" => 2, "application_headers" => $headers]), "", $name);
 }
-$channel->wait_for_pending_acks_returns(5);
+$channel->wait_for_pending_acks_returns(PATIENCE_S);
 echo "confirmed $confirmed\n";
 
 $got = 0;
@@ -33,7 +36,7 @@ $tag = $channel->basic_consume($name, "", false, false, true, false, function ($
     ++$got == 2 ? $message->reject(false) : $message->ack();
 });
 while ($got < 3) {
-    $channel->wait(null, false, 5);
+    $channel->wait(null, false, PATIENCE_S);
 }
 $channel->basic_cancel($tag);
 while (($letter = $channel->basic_get($dead, true)) === null) {
