@@ -6,6 +6,7 @@ All is laid out in brokers of this file's own before they are restarted once; th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -22,15 +23,15 @@ def lay_out(ch: ChannelUnderTest) -> None:
     """Everything that the tests look at."""
     ch.confirm()
     _fill(ch, "plain", b"1", b"2", b"3")
-    ch.publish("", "plain", b"transient", delivery_mode=1)
+    _publish(ch, "plain", b"transient", delivery_mode=1)
     ch.declare("transient queue")
-    ch.publish("", "transient queue", b"1", delivery_mode=2)
+    _publish(ch, "transient queue", b"1")
     _fill(ch, "delivered", b"1", b"2", b"3")
     ch.get_one("delivered", no_ack=False)
     ch.ack(ch.get_one("delivered", no_ack=False).delivery_tag)
     _declare(ch, "priorities", {"x-max-priority": 5})
     for priority in (1, 5, 3):
-        ch.publish("", "priorities", b"%d" % priority, priority=priority, delivery_mode=2)
+        _publish(ch, "priorities", b"%d" % priority, priority=priority)
     _declare(ch, "limited", {"x-max-length": 2})
     _fill(ch, "limited", b"1", b"2", b"3")
     _declare(ch, "dead", {})
@@ -40,8 +41,8 @@ def lay_out(ch: ChannelUnderTest) -> None:
     ch.reject(ch.get_one("rejecting", no_ack=False).delivery_tag, requeue=False)
     until(lambda: ch.depth("dead")[0] == 1)
     _declare(ch, "waiting", dead_letters)
-    ch.publish("", "waiting", b"short", expiration="300", delivery_mode=2)
-    ch.publish("", "waiting", b"long", expiration=str(LONG_MS), delivery_mode=2)
+    _publish(ch, "waiting", b"short", expiration="300")
+    _publish(ch, "waiting", b"long", expiration=str(LONG_MS))
     _declare(ch, "quorum", {"x-queue-type": "quorum", "x-delivery-limit": 9})
     _fill(ch, "quorum", b"1", b"2")
     until(lambda: ch.depth("quorum")[0] == 2)
@@ -61,12 +62,17 @@ def _declare(ch: ChannelUnderTest, name: str, arguments: Mapping[str, object]) -
 
 
 def _fill(ch: ChannelUnderTest, name: str, *messages: bytes) -> None:
-    """Persistent messages, confirmed; a queue that is not there is declared."""
+    """Persistent messages; a queue that is not there is declared."""
     if name in ("plain", "delivered"):
         _declare(ch, name, {})
     for body in messages:
-        ch.publish("", name, body, delivery_mode=2)
-        ch.take(Basic.Ack)
+        _publish(ch, name, body)
+
+
+def _publish(ch: ChannelUnderTest, name: str, body: bytes, *, delivery_mode: int = 2, **properties: Any) -> None:
+    """A message, confirmed: one at a time, so that the next confirm is its own."""
+    ch.publish("", name, body, delivery_mode=delivery_mode, **properties)
+    ch.take(Basic.Ack)
 
 
 @pytest.fixture(scope="module")
