@@ -92,6 +92,7 @@ def test_overflow_of_a_quorum_queue_is_the_policys(operator: Operator, ch: Chann
 def test_message_ttl_is_for_what_comes(operator: Operator, ch: ChannelUnderTest, q: str) -> None:
     ch.declare(q)
     ch.publish("", q, b"waits")
+    assert ch.depth(q)[0] == 1
     operator.set_policy("p", f"^{q}$", {"message-ttl": 0})
     until(lambda: operator.queue(q)["policy"] == "p")
     assert ch.drain(q) == [b"waits"]
@@ -125,6 +126,7 @@ def test_an_alternate_exchange(operator: Operator, ch: ChannelUnderTest, broker:
     ch.declare(q)
     ch.bind(q, other)
     ch.publish(x, "nowhere", b"lost")
+    ch.sync()
     operator.set_policy("p", f"^{x}$", {"alternate-exchange": other}, apply_to="exchanges")
     ch.publish(x, "nowhere", b"found")
     until(lambda: ch.depth(q)[0] == 1)
