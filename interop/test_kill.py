@@ -92,8 +92,12 @@ def ch(
     after.clean_up()
 
 
-def found(ch: ChannelUnderTest, name: str) -> list[tuple[bytes, bool, int]]:
-    """All messages of a queue, with their marks and counts: taken, so each queue is looked at by one test."""
+def found(ch: ChannelUnderTest, name: str, count: int) -> list[tuple[bytes, bool, int]]:
+    """All messages of a queue, with their marks and counts: taken, so each queue is looked at by one test.
+
+    They are waited for: RabbitMQ's quorum queues get back what clients held only after it takes clients again.
+    """
+    until(lambda: ch.depth(name)[0] >= count)
     messages = []
     while (message := ch.get(name)) is not None:
         messages.append((message.body, message.redelivered, message.headers.get("x-delivery-count", 0)))
@@ -102,28 +106,28 @@ def found(ch: ChannelUnderTest, name: str) -> list[tuple[bytes, bool, int]]:
 
 def test_marks_of_a_classic_queue(broker: BrokerUnderTest, ch: ChannelUnderTest) -> None:
     all_are_marked = not broker.differs("redelivered-after-a-kill")
-    assert found(ch, "classic") == [(b"1", True, 0), (b"2", all_are_marked, 0)]
+    assert found(ch, "classic", 2) == [(b"1", True, 0), (b"2", all_are_marked, 0)]
 
 
 def test_counts_of_a_quorum_queue(ch: ChannelUnderTest) -> None:
     """Without a limit RabbitMQ 3.10.8 has what comes back sometimes before the others, and sometimes behind them."""
-    assert sorted(found(ch, "quorum")) == [(b"1", True, 1), (b"2", False, 0)]
+    assert sorted(found(ch, "quorum", 2)) == [(b"1", True, 1), (b"2", False, 0)]
 
 
 def test_a_message_in_two_quorum_queues_has_two_counts(ch: ChannelUnderTest) -> None:
-    assert found(ch, "returned") == [(b"of both", True, 3)]
-    assert found(ch, "held") == [(b"of both", True, 1)]
+    assert found(ch, "returned", 1) == [(b"of both", True, 3)]
+    assert found(ch, "held", 1) == [(b"of both", True, 1)]
 
 
 @pytest.mark.parametrize("limit", [0, 1])
 def test_what_has_come_back_too_often_is_gone(ch: ChannelUnderTest, limit: int) -> None:
-    assert found(ch, f"limit {limit}") == [(b"2", False, 0)]
+    assert found(ch, f"limit {limit}", 1) == [(b"2", False, 0)]
 
 
 def test_what_has_come_back_too_often_is_dead_lettered(ch: ChannelUnderTest) -> None:
-    (body, _, _), *more = found(ch, "dead")
+    (body, _, _), *more = found(ch, "dead", 1)
     assert (body, more) == (b"1", [])
 
 
 def test_a_quorum_queue_keeps_transient_messages(ch: ChannelUnderTest) -> None:
-    assert found(ch, "transient") == [(b"1", False, 0)]
+    assert found(ch, "transient", 1) == [(b"1", False, 0)]

@@ -91,13 +91,15 @@ def test_clients_of_a_stream(broker: BrokerUnderTest, api: HttpApi, streams: Str
         "errored": 0,
     }
     of_later_ones = {} if broker.version < (3, 11) and broker.kind == "rabbitmq" else {"active": True}
+    # Ours tells of the last entry; RabbitMQ where the last chunk begins, and of the three it may have made some.
+    assert consumer["offset"] in (range(3) if broker.kind == "rabbitmq" else (2,))
     assert {key: value for key, value in consumer.items() if key not in ("credits", "activity_status")} == {
         "connection_details": details,
         "queue": {"name": name, "vhost": "/"},
         "subscription_id": 7,
         "properties": {"name": "app"},
         "consumed": 3,
-        "offset": 0 if consumer["offset"] == 0 else 2,
+        "offset": consumer["offset"],
         "offset_lag": consumer["offset_lag"],
         **of_later_ones,
     }
